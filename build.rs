@@ -1,0 +1,24 @@
+//! Compiles proto/ and nothing else. protox reads the files, so no protoc is needed.
+
+use std::path::PathBuf;
+
+use tonic_prost_build::{Config, configure};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+
+    let cri = protox::compile(["runtime/v1/api.proto"], ["proto"])?;
+    std::fs::write(out.join("cri.binpb"), prost_bytes(&cri))?;
+    configure().compile_fds(cri)?;
+
+    let own = protox::compile(["shim/v1/shim.proto", "pod/v1/pod.proto"], ["proto"])?;
+    let mut config = Config::new();
+    config.bytes(["."]);
+    configure().compile_fds_with_config(own, config)?;
+    Ok(())
+}
+
+fn prost_bytes(set: &prost_types::FileDescriptorSet) -> Vec<u8> {
+    prost::Message::encode_to_vec(set)
+}

@@ -1,0 +1,3 @@
+module wasmpod.dev/examples/go-hello
+
+go 1.21

@@ -1,0 +1,73 @@
+//! A command of WASI 0.3. Without arguments it tells where it runs; with paths it copies files
+//! and lists folders to standard output, all through streams.
+
+use wasip3::cli::{environment, stderr, stdout};
+use wasip3::filesystem::preopens;
+use wasip3::filesystem::types::{
+    Descriptor, DescriptorFlags, DescriptorType, ErrorCode, OpenFlags, PathFlags,
+};
+use wasip3::wit_stream;
+
+struct Command;
+
+wasip3::cli::command::export!(Command);
+
+impl wasip3::exports::cli::run::Guest for Command {
+    async fn run() -> Result<(), ()> {
+        let arguments = environment::get_arguments();
+        let paths = arguments.get(1..).unwrap_or_default();
+        if paths.is_empty() {
+            let directory = environment::get_initial_cwd().unwrap_or_default();
+            return say(format!("hello from WASI 0.3, in {directory}\n")).await;
+        }
+        for path in paths {
+            if let Err(error) = show(path).await {
+                let (mut to, from) = wit_stream::new();
+                let text = format!("{path}: {error:?}\n").into_bytes();
+                let _ = futures::join!(stderr_end(stderr::write_via_stream(from)), async move {
+                    to.write_all(text).await
+                });
+                return Err(());
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn stderr_end(end: impl IntoFuture) {
+    let _ = end.await;
+}
+
+/// Writes a text to standard output and waits until it is there.
+async fn say(text: String) -> Result<(), ()> {
+    let (mut to, from) = wit_stream::new();
+    let write = async move { to.write_all(text.into_bytes()).await.is_empty() };
+    let end = stdout::write_via_stream(from);
+    let (told, all) = futures::join!(async move { end.await }, write);
+    if all { told.map_err(drop) } else { Err(()) }
+}
+
+async fn show(path: &str) -> Result<(), ErrorCode> {
+    let (root, _) = preopens::get_directories().into_iter().next().ok_or(ErrorCode::NoEntry)?;
+    let flags = (PathFlags::SYMLINK_FOLLOW, OpenFlags::empty(), DescriptorFlags::READ);
+    let file = root.open_at(flags.0, path.to_owned(), flags.1, flags.2).await?;
+    match file.get_type().await? {
+        DescriptorType::Directory => list(file).await,
+        _ => copy(file).await,
+    }
+}
+
+/// The file's stream becomes standard output's: no byte passes through this program.
+async fn copy(file: Descriptor) -> Result<(), ErrorCode> {
+    let (bytes, end) = file.read_via_stream(0);
+    stdout::write_via_stream(bytes).await.map_err(|_| ErrorCode::Io)?;
+    end.await
+}
+
+async fn list(folder: Descriptor) -> Result<(), ErrorCode> {
+    let (entries, end) = folder.read_directory();
+    let mut names: Vec<_> = entries.collect().await.into_iter().map(|entry| entry.name).collect();
+    names.sort();
+    say(names.join("\n") + "\n").await.map_err(|()| ErrorCode::Io)?;
+    end.await
+}

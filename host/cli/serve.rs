@@ -1,0 +1,233 @@
+//! `wasmpod serve`: the daemon's flags, its folders and lock, its log, its signals.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use rustix::fs::FlockOperation;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+use crate::agent::Agent;
+use crate::config::{Config, Overrides};
+use crate::cri::server::{self, Socket};
+use crate::error::{Error, Result};
+use crate::image::ImageStore;
+use crate::model::sandbox::Realm;
+use crate::runtime::{Filter, Runtime};
+
+/// How long running calls may take to finish after SIGTERM.
+const LAST_CALLS: Duration = Duration::from_secs(10);
+/// How long a private daemon waits for the next pod.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Run the daemon: CRI on a unix socket.
+#[derive(Debug, Args)]
+pub struct Serve {
+    #[command(flatten)]
+    settings: Settings,
+    /// End by itself when no pod has been there for a while: what `wasmpod run` starts.
+    #[arg(long, hide = true)]
+    until_idle: bool,
+}
+
+/// What says which configuration is used.
+#[derive(Debug, Args)]
+pub struct Settings {
+    /// Configuration file; else the default one, where it exists.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of images, machine code and writable roots.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Folder of the runtime state.
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// CRI socket of the kubelet's pods; follows --state unless told.
+    #[arg(long, value_name = "SOCKET")]
+    listen: Option<PathBuf>,
+}
+
+impl Settings {
+    pub fn config(self) -> Result<Config> {
+        let overrides = Overrides { root: self.root, state: self.state, listen: self.listen };
+        Config::load(self.config.as_deref(), overrides)
+    }
+}
+
+impl Serve {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let life = if self.until_idle { Life::UntilIdle } else { Life::UntilStopped };
+        let config = self.settings.config()?;
+        log_to_stderr();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("starting the async runtime")?;
+        let outcome = runtime.block_on(serve(config, life));
+        // What still runs is either durable already or undone at the next start.
+        runtime.shutdown_background();
+        outcome?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// `WASMPOD_LOG` takes tracing's directives ("debug", "wasmpod::runtime=trace").
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("WASMPOD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+}
+
+/// When the daemon ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    UntilStopped,
+    UntilIdle,
+}
+
+async fn serve(config: Config, life: Life) -> anyhow::Result<()> {
+    folder(&config.root, 0o711)?;
+    folder(&config.state, 0o711)?;
+    if let Some(parent) = config.listen.parent() {
+        folder(parent, 0o711)?;
+    }
+    let _lock = lock(&config.state)?;
+    // Bound before the state is put right, so that clients wait instead of being refused.
+    let listen = Socket::bind(&config.listen)?;
+    let agent = Socket::bind(&config.agent_socket())?;
+    let end = watch::Sender::new(false);
+    let mut stop = end.subscribe();
+    signals(end.clone())?;
+
+    let (pods, records) = Agent::open(&config)?;
+    let images = ImageStore::open(&config).await?;
+    let runtime = Runtime::open(config, images.into()).await?;
+    tracing::info!(
+        "serving CRI on unix://{}, agent on unix://{}",
+        listen.path().display(),
+        agent.path().display()
+    );
+
+    pods.start(records).await;
+    if life == Life::UntilIdle {
+        tokio::spawn(idle(pods.clone(), runtime.clone(), end.clone()));
+    }
+
+    let stopped = |mut stop: watch::Receiver<bool>| async move {
+        // An error means that nobody can send any more, which is as good as a stop.
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    let serving = futures::future::try_join(
+        listen.serve(
+            server::services(runtime.clone(), Realm::Kubelet).with(pods.service()),
+            stopped(stop.clone()),
+        ),
+        agent.serve(
+            server::services(runtime.clone(), Realm::Agent).with(pods.service()),
+            stopped(stop.clone()),
+        ),
+    );
+    let overtime = async {
+        let _ = stop.wait_for(|stop| *stop).await;
+        pods.end_streams();
+        tokio::time::sleep(LAST_CALLS).await;
+    };
+    tokio::select! {
+        served = serving => drop(served?),
+        () = overtime => tracing::warn!("some calls did not finish in time"),
+    }
+    tracing::info!("stopping; pods live on");
+    runtime.close().await;
+    Ok(())
+}
+
+/// Sets `end` once no pod and no call of the agent has been there for [`IDLE`].
+async fn idle(agent: Arc<Agent>, runtime: Arc<Runtime>, end: watch::Sender<bool>) {
+    let mut business = agent.business();
+    loop {
+        // The agent lives as long as this task does.
+        let _ = business.wait_for(|count| *count == 0).await;
+        tokio::select! {
+            _ = business.changed() => continue,
+            () = tokio::time::sleep(IDLE) => {}
+        }
+        // Pods that somebody made over CRI keep the daemon as well.
+        if runtime.sandboxes(&Filter::default()).is_empty() {
+            tracing::info!("no pod is left");
+            end.send_replace(true);
+            return;
+        }
+    }
+}
+
+/// Sets `end` at the first SIGTERM or SIGINT.
+fn signals(end: watch::Sender<bool>) -> Result<()> {
+    let on = |kind| signal(kind).map_err(Error::io("listening for signals"));
+    let (mut term, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        end.send_replace(true);
+    });
+    Ok(())
+}
+
+/// Makes a folder that is not there with its parents; one that is there stays as it is.
+fn folder(path: &Path, mode: u32) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let doing = || format!("making folder {}", path.display());
+    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(Error::io(doing()))?;
+    // The umask may have taken bits away.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+        .map_err(Error::io(doing()))
+}
+
+/// Holds the state folder for as long as the file is open.
+fn lock(state: &Path) -> Result<File> {
+    let path = state.join("daemon.lock");
+    let doing = || format!("locking {}", path.display());
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(Error::io(doing()))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Precondition(format!(
+            "another daemon already uses the state folder {}",
+            state.display()
+        ))),
+        Err(error) => Err(Error::sys(doing())(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_folder_has_one_daemon() {
+        let state = tempfile::tempdir().unwrap();
+        let held = lock(state.path()).unwrap();
+        let error = lock(state.path()).unwrap_err().to_string();
+        assert!(error.contains("another daemon"), "{error}");
+        drop(held);
+        lock(state.path()).unwrap();
+    }
+}

@@ -1,0 +1,103 @@
+//! What containers and sandboxes use. Wrapped numbers are all present: an absent one means "not
+//! measured" to a kubelet.
+
+use std::path::Path;
+
+use super::{container, sandbox};
+use crate::model::container::Container;
+use crate::proto::cri;
+use crate::runtime::{ContainerUsage, SandboxUsage};
+
+pub fn count(value: u64) -> Option<cri::UInt64Value> {
+    Some(cri::UInt64Value { value })
+}
+
+/// `root` is the folder in which writable roots lie.
+pub fn of_container(usage: &ContainerUsage, root: &Path) -> cri::ContainerStats {
+    cri::ContainerStats {
+        attributes: Some(container::attributes(&usage.container)),
+        cpu: Some(cpu(usage.timestamp, usage.cpu_nanos)),
+        memory: Some(memory(usage.timestamp, usage.memory, usage.memory_limit)),
+        writable_layer: Some(cri::FilesystemUsage {
+            timestamp: usage.timestamp,
+            fs_id: Some(cri::FilesystemIdentifier {
+                mountpoint: root.to_string_lossy().into_owned(),
+            }),
+            used_bytes: count(usage.writable_bytes),
+            inodes_used: count(usage.writable_inodes),
+        }),
+        swap: None,
+        io: None,
+    }
+}
+
+/// Of a container that does not run: who it is, and no numbers.
+pub fn of_idle_container(container: &Container) -> cri::ContainerStats {
+    cri::ContainerStats { attributes: Some(container::attributes(container)), ..Default::default() }
+}
+
+pub fn of_sandbox(usage: &SandboxUsage, root: &Path) -> cri::PodSandboxStats {
+    let sum = |of: fn(&ContainerUsage) -> u64| usage.containers.iter().map(of).sum::<u64>();
+    let limits: Vec<u64> = usage.containers.iter().map(|usage| usage.memory_limit).collect();
+    // A pod with one unlimited container is unlimited.
+    let limit =
+        if limits.iter().any(|limit| is_unlimited(*limit)) { 0 } else { limits.iter().sum() };
+    cri::PodSandboxStats {
+        attributes: Some(sandbox::attributes(&usage.sandbox)),
+        linux: Some(cri::LinuxPodSandboxStats {
+            cpu: Some(cpu(usage.timestamp, usage.cpu_nanos + sum(|usage| usage.cpu_nanos))),
+            memory: Some(memory(usage.timestamp, usage.memory + sum(|usage| usage.memory), limit)),
+            network: None,
+            process: Some(cri::ProcessUsage {
+                timestamp: usage.timestamp,
+                process_count: count(1 + sum(|usage| usage.threads.into())),
+            }),
+            containers: usage.containers.iter().map(|usage| of_container(usage, root)).collect(),
+            io: None,
+        }),
+        windows: None,
+    }
+}
+
+fn is_unlimited(limit: u64) -> bool {
+    limit == 0 || limit > i64::MAX as u64
+}
+
+fn cpu(timestamp: i64, nanos: u64) -> cri::CpuUsage {
+    cri::CpuUsage {
+        timestamp,
+        usage_core_nano_seconds: count(nanos),
+        // The kubelet works the rate out of two samples itself where it is absent.
+        usage_nano_cores: None,
+        psi: None,
+    }
+}
+
+/// Guests' memory is never page cache, so all of it is in use and none can be reclaimed.
+fn memory(timestamp: i64, used: u64, limit: u64) -> cri::MemoryUsage {
+    let available = if is_unlimited(limit) { None } else { count(limit.saturating_sub(used)) };
+    cri::MemoryUsage {
+        timestamp,
+        working_set_bytes: count(used),
+        available_bytes: available,
+        usage_bytes: count(used),
+        rss_bytes: count(used),
+        page_faults: None,
+        major_page_faults: None,
+        psi: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn available_memory_is_what_the_limit_leaves_and_absent_without_one() {
+        let available = |used, limit| memory(1, used, limit).available_bytes.map(|v| v.value);
+        assert_eq!(available(3, 10), Some(7));
+        assert_eq!(available(11, 10), Some(0));
+        assert_eq!(available(3, 0), None);
+        assert_eq!(available(3, u64::MAX), None);
+    }
+}

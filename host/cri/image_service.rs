@@ -1,0 +1,137 @@
+//! CRI's ImageService. Images belong to the node, so realms do not matter here.
+
+use std::collections::HashMap;
+
+use tonic::{Request, Response, Status};
+
+use super::convert::image;
+use super::runtime_service::not_given;
+use super::service::{Service, answer, now};
+use crate::error::{Error, Result as Outcome};
+use crate::image::Image;
+use crate::model::container::{Container, ContainerState};
+use crate::proto::cri::image_service_server::ImageService;
+use crate::proto::cri::{self, *};
+use crate::runtime::Filter;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+fn reference(spec: Option<ImageSpec>) -> String {
+    spec.map(|spec| spec.image).unwrap_or_default()
+}
+
+#[tonic::async_trait]
+impl ImageService for Service {
+    async fn list_images(&self, request: Request<ListImagesRequest>) -> Answer<ListImagesResponse> {
+        let wanted = reference(request.into_inner().filter.and_then(|filter| filter.image));
+        let images = self.runtime.images();
+        let found = if wanted.is_empty() {
+            images.list()
+        } else {
+            images.get(&wanted).into_iter().collect()
+        };
+        let images = found.iter().map(|found| image::item(found)).collect();
+        Ok(Response::new(ListImagesResponse { images }))
+    }
+
+    /// An absent image is an empty answer, not an error.
+    async fn image_status(
+        &self,
+        request: Request<ImageStatusRequest>,
+    ) -> Answer<ImageStatusResponse> {
+        let request = request.into_inner();
+        let wanted = reference(request.image);
+        let found = if wanted.is_empty() { None } else { self.runtime.images().get(&wanted) };
+        let info = match &found {
+            Some(found) if request.verbose => info(found),
+            _ => HashMap::new(),
+        };
+        let image = found.map(|found| image::item(&found));
+        Ok(Response::new(ImageStatusResponse { image, info }))
+    }
+
+    async fn pull_image(&self, request: Request<PullImageRequest>) -> Answer<PullImageResponse> {
+        let wanted = reference(request.into_inner().image);
+        match self.runtime.images().get(&wanted) {
+            Some(found) => Ok(Response::new(PullImageResponse { image_ref: found.id.clone() })),
+            None => Err(Status::not_found(format!(
+                "image {wanted:?} not found: wasmpod does not pull from registries yet, bring it \
+                 in with `wasmpod import FILE {wanted}`"
+            ))),
+        }
+    }
+
+    async fn remove_image(
+        &self,
+        request: Request<RemoveImageRequest>,
+    ) -> Answer<RemoveImageResponse> {
+        answer(self.remove(&reference(request.into_inner().image)).await)
+    }
+
+    async fn image_fs_info(&self, _: Request<ImageFsInfoRequest>) -> Answer<ImageFsInfoResponse> {
+        answer(self.runtime.images().usage().map(|usage| {
+            // Images and writable roots lie in one file system, so both say the same.
+            let usage = image::filesystem(&usage, now());
+            ImageFsInfoResponse {
+                image_filesystems: vec![usage.clone()],
+                container_filesystems: vec![usage],
+            }
+        }))
+    }
+
+    type StreamImagesStream = tokio_stream::Empty<Result<StreamImagesResponse, Status>>;
+
+    async fn stream_images(
+        &self,
+        _: Request<StreamImagesRequest>,
+    ) -> Answer<Self::StreamImagesStream> {
+        not_given("StreamImages")
+    }
+}
+
+impl Service {
+    async fn remove(&self, reference: &str) -> Outcome<cri::RemoveImageResponse> {
+        let images = self.runtime.images();
+        let user = |id: &str| {
+            let uses = |container: &&std::sync::Arc<Container>| {
+                container.image_id == id
+                    && !matches!(container.state, ContainerState::Exited { .. })
+            };
+            self.runtime.containers(&Filter::default()).iter().find(uses).cloned()
+        };
+        if let Some(found) = images.get(reference)
+            && let Some(container) = user(&found.id)
+        {
+            return Err(Error::Precondition(format!(
+                "image {reference:?} is used by container {} ({})",
+                container.id, container.config.name.name
+            )));
+        }
+        // Asked again by the store, under its own lock.
+        images.remove(reference, |id| user(id).is_some()).await?;
+        Ok(cri::RemoveImageResponse {})
+    }
+}
+
+/// What crictl inspecti shows besides the image: its OCI configuration and its programs.
+fn info(image: &Image) -> HashMap<String, String> {
+    let config = &image.config;
+    let programs: HashMap<&str, &str> = image
+        .programs
+        .iter()
+        .map(|program| (program.path.as_str(), program.digest.as_str()))
+        .collect();
+    let info = serde_json::json!({
+        "imageSpec": { "config": {
+            "Entrypoint": config.entrypoint,
+            "Cmd": config.cmd,
+            "Env": config.env,
+            "WorkingDir": config.working_dir,
+            "User": config.user,
+            "StopSignal": config.stop_signal,
+            "Labels": config.labels,
+        }},
+        "programs": programs,
+    });
+    [("info".to_owned(), info.to_string())].into()
+}

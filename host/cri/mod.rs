@@ -1,0 +1,18 @@
+//! The CRI edge: turns CRI messages into calls of `runtime` and `image` and back, and errors
+//! into gRPC codes. The only part, with the agent and the command line as clients, that names
+//! CRI's messages.
+
+pub mod client;
+pub mod codes;
+mod containers;
+mod convert;
+mod events;
+mod image_service;
+mod images_import;
+mod node;
+pub mod router;
+mod runtime_service;
+mod sandboxes;
+mod security;
+pub mod server;
+mod service;

@@ -1,0 +1,98 @@
+//! RuntimeService's calls about the runtime itself.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::service::Service;
+use crate::error::Result;
+use crate::model::handler::StorePlace;
+use crate::proto::cri;
+
+/// The kubelet's own API version, which it asks for and expects back (its remote_runtime.go).
+const KUBELET_API_VERSION: &str = "0.1.0";
+
+impl Service {
+    pub(super) async fn answer_version(
+        &self,
+        _: cri::VersionRequest,
+    ) -> Result<cri::VersionResponse> {
+        Ok(cri::VersionResponse {
+            version: KUBELET_API_VERSION.to_owned(),
+            runtime_name: "wasmpod".to_owned(),
+            runtime_version: env!("CARGO_PKG_VERSION").to_owned(),
+            runtime_api_version: "v1".to_owned(),
+        })
+    }
+
+    pub(super) async fn answer_status(
+        &self,
+        request: cri::StatusRequest,
+    ) -> Result<cri::StatusResponse> {
+        let condition = |kind: &str, reason: &str, message: &str| cri::RuntimeCondition {
+            r#type: kind.to_owned(),
+            status: true,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        };
+        let conditions = vec![
+            condition("RuntimeReady", "Serving", "the daemon serves pods"),
+            condition("NetworkReady", "HostAndLoopback", "pods use the host's network or loopback"),
+        ];
+        let info = if request.verbose {
+            [("config".to_owned(), serde_json::json!(self.runtime.config()).to_string())].into()
+        } else {
+            HashMap::new()
+        };
+        Ok(cri::StatusResponse {
+            status: Some(cri::RuntimeStatus { conditions }),
+            info,
+            runtime_handlers: self.handlers(),
+            features: Some(cri::RuntimeFeatures::default()),
+        })
+    }
+
+    /// Those that run today, the default one under both its names.
+    fn handlers(&self) -> Vec<cri::RuntimeHandler> {
+        let config = self.runtime.config();
+        let runs = |name: &String| {
+            config.handler(name).is_some_and(|handler| handler.store == StorePlace::Child)
+        };
+        let names = std::iter::once(String::new()).chain(config.handler_names());
+        names
+            .filter(runs)
+            .map(|name| cri::RuntimeHandler {
+                name,
+                features: Some(cri::RuntimeHandlerFeatures {
+                    recursive_read_only_mounts: true,
+                    user_namespaces: false,
+                }),
+            })
+            .collect()
+    }
+
+    pub(super) async fn answer_runtime_config(
+        &self,
+        _: cri::RuntimeConfigRequest,
+    ) -> Result<cri::RuntimeConfigResponse> {
+        // The kubelet forms pods' cgroup paths by this, so it has to be what manages them here.
+        let driver = if Path::new("/run/systemd/system").exists() {
+            cri::CgroupDriver::Systemd
+        } else {
+            cri::CgroupDriver::Cgroupfs
+        };
+        Ok(cri::RuntimeConfigResponse {
+            linux: Some(cri::LinuxRuntimeConfiguration { cgroup_driver: driver.into() }),
+        })
+    }
+
+    pub(super) async fn answer_update_runtime_config(
+        &self,
+        request: cri::UpdateRuntimeConfigRequest,
+    ) -> Result<cri::UpdateRuntimeConfigResponse> {
+        let network = request.runtime_config.and_then(|config| config.network_config);
+        if let Some(network) = network.filter(|network| !network.pod_cidr.is_empty()) {
+            self.runtime.set_pod_cidr(&network.pod_cidr).await?;
+        }
+        Ok(cri::UpdateRuntimeConfigResponse {})
+    }
+}

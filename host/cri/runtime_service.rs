@@ -1,0 +1,295 @@
+//! CRI's RuntimeService: finds out whose pods each call means and hands it to `sandboxes`,
+//! `containers` or `node`. RPCs that wasmpod does not give answer UNIMPLEMENTED with their name.
+
+use std::future::Future;
+
+use tonic::{Request, Response, Status};
+
+use super::events::Events;
+use super::service::{Service, answer};
+use crate::error::Result as Outcome;
+use crate::model::sandbox::Realm;
+use crate::proto::cri::runtime_service_server::RuntimeService;
+use crate::proto::cri::*;
+
+type Answer<T> = Result<Response<T>, Status>;
+type Nothing<T> = tokio_stream::Empty<Result<T, Status>>;
+
+pub(super) fn not_given<T>(rpc: &str) -> Answer<T> {
+    Err(Status::unimplemented(format!("{rpc} is not implemented by wasmpod")))
+}
+
+impl Service {
+    async fn scoped<Q, A, F>(
+        &self,
+        request: Request<Q>,
+        call: impl FnOnce(Option<Realm>, Q) -> F,
+    ) -> Answer<A>
+    where
+        F: Future<Output = Outcome<A>>,
+    {
+        answer(match self.scope(request.metadata()) {
+            Ok(scope) => call(scope, request.into_inner()).await,
+            Err(error) => Err(error),
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl RuntimeService for Service {
+    async fn version(&self, request: Request<VersionRequest>) -> Answer<VersionResponse> {
+        answer(self.answer_version(request.into_inner()).await)
+    }
+
+    async fn status(&self, request: Request<StatusRequest>) -> Answer<StatusResponse> {
+        answer(self.answer_status(request.into_inner()).await)
+    }
+
+    async fn runtime_config(
+        &self,
+        request: Request<RuntimeConfigRequest>,
+    ) -> Answer<RuntimeConfigResponse> {
+        answer(self.answer_runtime_config(request.into_inner()).await)
+    }
+
+    async fn update_runtime_config(
+        &self,
+        request: Request<UpdateRuntimeConfigRequest>,
+    ) -> Answer<UpdateRuntimeConfigResponse> {
+        answer(self.answer_update_runtime_config(request.into_inner()).await)
+    }
+
+    async fn run_pod_sandbox(
+        &self,
+        request: Request<RunPodSandboxRequest>,
+    ) -> Answer<RunPodSandboxResponse> {
+        self.scoped(request, |scope, request| self.answer_run_pod_sandbox(scope, request)).await
+    }
+
+    async fn stop_pod_sandbox(
+        &self,
+        request: Request<StopPodSandboxRequest>,
+    ) -> Answer<StopPodSandboxResponse> {
+        self.scoped(request, |scope, request| self.answer_stop_pod_sandbox(scope, request)).await
+    }
+
+    async fn remove_pod_sandbox(
+        &self,
+        request: Request<RemovePodSandboxRequest>,
+    ) -> Answer<RemovePodSandboxResponse> {
+        self.scoped(request, |scope, request| self.answer_remove_pod_sandbox(scope, request)).await
+    }
+
+    async fn pod_sandbox_status(
+        &self,
+        request: Request<PodSandboxStatusRequest>,
+    ) -> Answer<PodSandboxStatusResponse> {
+        self.scoped(request, |scope, request| self.answer_pod_sandbox_status(scope, request)).await
+    }
+
+    async fn list_pod_sandbox(
+        &self,
+        request: Request<ListPodSandboxRequest>,
+    ) -> Answer<ListPodSandboxResponse> {
+        self.scoped(request, |scope, request| self.answer_list_pod_sandbox(scope, request)).await
+    }
+
+    async fn create_container(
+        &self,
+        request: Request<CreateContainerRequest>,
+    ) -> Answer<CreateContainerResponse> {
+        self.scoped(request, |scope, request| self.answer_create_container(scope, request)).await
+    }
+
+    async fn start_container(
+        &self,
+        request: Request<StartContainerRequest>,
+    ) -> Answer<StartContainerResponse> {
+        self.scoped(request, |scope, request| self.answer_start_container(scope, request)).await
+    }
+
+    async fn stop_container(
+        &self,
+        request: Request<StopContainerRequest>,
+    ) -> Answer<StopContainerResponse> {
+        self.scoped(request, |scope, request| self.answer_stop_container(scope, request)).await
+    }
+
+    async fn remove_container(
+        &self,
+        request: Request<RemoveContainerRequest>,
+    ) -> Answer<RemoveContainerResponse> {
+        self.scoped(request, |scope, request| self.answer_remove_container(scope, request)).await
+    }
+
+    async fn list_containers(
+        &self,
+        request: Request<ListContainersRequest>,
+    ) -> Answer<ListContainersResponse> {
+        self.scoped(request, |scope, request| self.answer_list_containers(scope, request)).await
+    }
+
+    async fn container_status(
+        &self,
+        request: Request<ContainerStatusRequest>,
+    ) -> Answer<ContainerStatusResponse> {
+        self.scoped(request, |scope, request| self.answer_container_status(scope, request)).await
+    }
+
+    async fn update_container_resources(
+        &self,
+        request: Request<UpdateContainerResourcesRequest>,
+    ) -> Answer<UpdateContainerResourcesResponse> {
+        self.scoped(request, |scope, request| {
+            self.answer_update_container_resources(scope, request)
+        })
+        .await
+    }
+
+    async fn reopen_container_log(
+        &self,
+        request: Request<ReopenContainerLogRequest>,
+    ) -> Answer<ReopenContainerLogResponse> {
+        self.scoped(request, |scope, request| self.answer_reopen_container_log(scope, request))
+            .await
+    }
+
+    async fn exec_sync(&self, request: Request<ExecSyncRequest>) -> Answer<ExecSyncResponse> {
+        self.scoped(request, |scope, request| self.answer_exec_sync(scope, request)).await
+    }
+
+    async fn container_stats(
+        &self,
+        request: Request<ContainerStatsRequest>,
+    ) -> Answer<ContainerStatsResponse> {
+        self.scoped(request, |scope, request| self.answer_container_stats(scope, request)).await
+    }
+
+    async fn list_container_stats(
+        &self,
+        request: Request<ListContainerStatsRequest>,
+    ) -> Answer<ListContainerStatsResponse> {
+        self.scoped(request, |scope, request| self.answer_list_container_stats(scope, request))
+            .await
+    }
+
+    async fn pod_sandbox_stats(
+        &self,
+        request: Request<PodSandboxStatsRequest>,
+    ) -> Answer<PodSandboxStatsResponse> {
+        self.scoped(request, |scope, request| self.answer_pod_sandbox_stats(scope, request)).await
+    }
+
+    async fn list_pod_sandbox_stats(
+        &self,
+        request: Request<ListPodSandboxStatsRequest>,
+    ) -> Answer<ListPodSandboxStatsResponse> {
+        self.scoped(request, |scope, request| self.answer_list_pod_sandbox_stats(scope, request))
+            .await
+    }
+
+    async fn exec(&self, _: Request<ExecRequest>) -> Answer<ExecResponse> {
+        not_given("Exec")
+    }
+
+    async fn attach(&self, _: Request<AttachRequest>) -> Answer<AttachResponse> {
+        not_given("Attach")
+    }
+
+    async fn port_forward(&self, _: Request<PortForwardRequest>) -> Answer<PortForwardResponse> {
+        not_given("PortForward")
+    }
+
+    async fn checkpoint_container(
+        &self,
+        _: Request<CheckpointContainerRequest>,
+    ) -> Answer<CheckpointContainerResponse> {
+        not_given("CheckpointContainer")
+    }
+
+    async fn checkpoint_pod(
+        &self,
+        _: Request<CheckpointPodRequest>,
+    ) -> Answer<CheckpointPodResponse> {
+        not_given("CheckpointPod")
+    }
+
+    async fn restore_pod(&self, _: Request<RestorePodRequest>) -> Answer<RestorePodResponse> {
+        not_given("RestorePod")
+    }
+
+    async fn list_metric_descriptors(
+        &self,
+        _: Request<ListMetricDescriptorsRequest>,
+    ) -> Answer<ListMetricDescriptorsResponse> {
+        not_given("ListMetricDescriptors")
+    }
+
+    async fn list_pod_sandbox_metrics(
+        &self,
+        _: Request<ListPodSandboxMetricsRequest>,
+    ) -> Answer<ListPodSandboxMetricsResponse> {
+        not_given("ListPodSandboxMetrics")
+    }
+
+    async fn update_pod_sandbox_resources(
+        &self,
+        _: Request<UpdatePodSandboxResourcesRequest>,
+    ) -> Answer<UpdatePodSandboxResourcesResponse> {
+        not_given("UpdatePodSandboxResources")
+    }
+
+    type StreamPodSandboxesStream = Nothing<StreamPodSandboxesResponse>;
+
+    async fn stream_pod_sandboxes(
+        &self,
+        _: Request<StreamPodSandboxesRequest>,
+    ) -> Answer<Self::StreamPodSandboxesStream> {
+        not_given("StreamPodSandboxes")
+    }
+
+    type StreamContainersStream = Nothing<StreamContainersResponse>;
+
+    async fn stream_containers(
+        &self,
+        _: Request<StreamContainersRequest>,
+    ) -> Answer<Self::StreamContainersStream> {
+        not_given("StreamContainers")
+    }
+
+    type StreamContainerStatsStream = Nothing<StreamContainerStatsResponse>;
+
+    async fn stream_container_stats(
+        &self,
+        _: Request<StreamContainerStatsRequest>,
+    ) -> Answer<Self::StreamContainerStatsStream> {
+        not_given("StreamContainerStats")
+    }
+
+    type StreamPodSandboxStatsStream = Nothing<StreamPodSandboxStatsResponse>;
+
+    async fn stream_pod_sandbox_stats(
+        &self,
+        _: Request<StreamPodSandboxStatsRequest>,
+    ) -> Answer<Self::StreamPodSandboxStatsStream> {
+        not_given("StreamPodSandboxStats")
+    }
+
+    type GetContainerEventsStream = Events;
+
+    async fn get_container_events(
+        &self,
+        request: Request<GetEventsRequest>,
+    ) -> Answer<Self::GetContainerEventsStream> {
+        answer(self.scope(request.metadata()).map(|scope| self.events(scope)))
+    }
+
+    type StreamPodSandboxMetricsStream = Nothing<StreamPodSandboxMetricsResponse>;
+
+    async fn stream_pod_sandbox_metrics(
+        &self,
+        _: Request<StreamPodSandboxMetricsRequest>,
+    ) -> Answer<Self::StreamPodSandboxMetricsStream> {
+        not_given("StreamPodSandboxMetrics")
+    }
+}

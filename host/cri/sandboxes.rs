@@ -1,0 +1,128 @@
+//! RuntimeService's calls about pod sandboxes.
+
+use std::collections::HashMap;
+
+use super::convert::{required, sandbox, stats};
+use super::security;
+use super::service::Service;
+use crate::error::Result;
+use crate::model::sandbox::{Realm, Sandbox, SandboxState};
+use crate::proto::cri;
+use crate::runtime::{Filter, SandboxUsage};
+
+impl Service {
+    pub(super) async fn answer_run_pod_sandbox(
+        &self,
+        scope: Option<Realm>,
+        request: cri::RunPodSandboxRequest,
+    ) -> Result<cri::RunPodSandboxResponse> {
+        let config = required(request.config, "config")?;
+        security::sandbox(&config)?;
+        let config = sandbox::config_from_cri(config)?;
+        let realm = scope.unwrap_or(self.realm);
+        let id = self.runtime.run_sandbox(realm, &request.runtime_handler, config).await?;
+        Ok(cri::RunPodSandboxResponse { pod_sandbox_id: id.to_string() })
+    }
+
+    pub(super) async fn answer_stop_pod_sandbox(
+        &self,
+        scope: Option<Realm>,
+        request: cri::StopPodSandboxRequest,
+    ) -> Result<cri::StopPodSandboxResponse> {
+        self.runtime.stop_sandbox(scope, &request.pod_sandbox_id).await?;
+        Ok(cri::StopPodSandboxResponse {})
+    }
+
+    pub(super) async fn answer_remove_pod_sandbox(
+        &self,
+        scope: Option<Realm>,
+        request: cri::RemovePodSandboxRequest,
+    ) -> Result<cri::RemovePodSandboxResponse> {
+        self.runtime.remove_sandbox(scope, &request.pod_sandbox_id).await?;
+        Ok(cri::RemovePodSandboxResponse {})
+    }
+
+    pub(super) async fn answer_pod_sandbox_status(
+        &self,
+        scope: Option<Realm>,
+        request: cri::PodSandboxStatusRequest,
+    ) -> Result<cri::PodSandboxStatusResponse> {
+        let found = self.runtime.sandbox(scope, &request.pod_sandbox_id)?;
+        Ok(cri::PodSandboxStatusResponse {
+            status: Some(sandbox::status(&found)),
+            info: if request.verbose { info(&found) } else { HashMap::new() },
+            containers_statuses: Vec::new(),
+            timestamp: 0,
+        })
+    }
+
+    pub(super) async fn answer_list_pod_sandbox(
+        &self,
+        scope: Option<Realm>,
+        request: cri::ListPodSandboxRequest,
+    ) -> Result<cri::ListPodSandboxResponse> {
+        let (filter, state) = sandbox::filter_from_cri(request.filter)?;
+        let found = self.runtime.sandboxes(&Filter { realm: scope, ..filter });
+        let items = found
+            .iter()
+            .filter(|found| sandbox::is_in(found, state))
+            .map(|found| sandbox::item(found))
+            .collect();
+        Ok(cri::ListPodSandboxResponse { items })
+    }
+
+    pub(super) async fn answer_pod_sandbox_stats(
+        &self,
+        scope: Option<Realm>,
+        request: cri::PodSandboxStatsRequest,
+    ) -> Result<cri::PodSandboxStatsResponse> {
+        let found = self.runtime.sandbox(scope, &request.pod_sandbox_id)?;
+        let filter = Filter { realm: scope, id: found.id.to_string(), ..Filter::default() };
+        let stats = match self.sandbox_stats(&filter).await?.pop() {
+            Some(stats) => stats,
+            None => cri::PodSandboxStats {
+                attributes: Some(sandbox::attributes(&found)),
+                ..Default::default()
+            },
+        };
+        Ok(cri::PodSandboxStatsResponse { stats: Some(stats) })
+    }
+
+    pub(super) async fn answer_list_pod_sandbox_stats(
+        &self,
+        scope: Option<Realm>,
+        request: cri::ListPodSandboxStatsRequest,
+    ) -> Result<cri::ListPodSandboxStatsResponse> {
+        let filter = Filter { realm: scope, ..sandbox::stats_filter_from_cri(request.filter) };
+        Ok(cri::ListPodSandboxStatsResponse { stats: self.sandbox_stats(&filter).await? })
+    }
+
+    async fn sandbox_stats(&self, filter: &Filter) -> Result<Vec<cri::PodSandboxStats>> {
+        let root = &self.runtime.config().root;
+        let usages: Vec<SandboxUsage> = self.runtime.sandbox_usage(filter).await?;
+        Ok(usages.iter().map(|usage| stats::of_sandbox(usage, root)).collect())
+    }
+}
+
+/// What crictl inspectp shows besides the status.
+fn info(sandbox: &Sandbox) -> HashMap<String, String> {
+    let state = match sandbox.state {
+        SandboxState::Creating => "creating",
+        SandboxState::Ready => "ready",
+        SandboxState::NotReady => "notready",
+        SandboxState::Removing => "removing",
+    };
+    let info = serde_json::json!({
+        "realm": sandbox.realm,
+        "state": state,
+        "shim": sandbox.shim,
+        "hostname": sandbox.config.hostname,
+        "logDirectory": sandbox.config.log_directory,
+        "cgroupParent": sandbox.config.cgroup_parent,
+        "portMappings": sandbox.config.port_mappings,
+        "dns": sandbox.config.dns,
+        "overhead": sandbox.config.overhead,
+        "resources": sandbox.config.resources,
+    });
+    [("info".to_owned(), info.to_string())].into()
+}

@@ -1,0 +1,72 @@
+//! The library's one error type. Every variant says what was being done or what was wrong, in
+//! one line and lower case; `cri` alone turns variants into gRPC codes.
+
+use std::io;
+
+use crate::model::container::ContainerState;
+use crate::model::ids::ContainerId;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `what` is a noun: sandbox, container, image, pod.
+    #[error("{what} {id:?} not found")]
+    NotFound { what: &'static str, id: String },
+    #[error("{what} id {id:?} is ambiguous: {count} match")]
+    Ambiguous { what: &'static str, id: String, count: usize },
+    #[error("name {name:?} is reserved for {holder}")]
+    NameReserved { name: String, holder: String },
+    #[error("container {id} is {state}, expected {expected}")]
+    WrongState { id: ContainerId, state: ContainerState, expected: &'static str },
+    /// The caller's input is malformed.
+    #[error("{0}")]
+    Invalid(String),
+    /// The caller's input is well-formed and asks for what wasmpod does not give; names it.
+    #[error("{0}")]
+    Refused(String),
+    /// The state of something else forbids it (a sandbox that is not ready, an image in use).
+    #[error("{0}")]
+    Precondition(String),
+    /// The guest could not be started; the container is EXITED 128 StartError.
+    #[error("{0}")]
+    Start(String),
+    /// Machine code that is corrupt or another build's: it is to be made anew (the shim's
+    /// DATA_LOSS).
+    #[error("{0}")]
+    StaleCode(String),
+    #[error("{0}")]
+    DeadlineExceeded(String),
+    /// A limit of the node or of a process is reached.
+    #[error("{0}")]
+    Exhausted(String),
+    /// A shim or the daemon cannot be reached now.
+    #[error("{0}")]
+    Unavailable(String),
+    #[error("{0}")]
+    Unimplemented(String),
+    /// `doing` continues "while": "writing /var/lib/...".
+    #[error("{doing}: {source}")]
+    Io { doing: String, source: io::Error },
+    /// Something of wasmpod's own is not as it must be.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl Error {
+    pub fn not_found(what: &'static str, id: impl Into<String>) -> Self {
+        Self::NotFound { what, id: id.into() }
+    }
+
+    /// For `map_err`: keeps the system's error and says what was being done.
+    pub fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Io { doing, source }
+    }
+
+    /// As [`Error::io`], for rustix's errors.
+    pub fn sys(doing: impl Into<String>) -> impl FnOnce(rustix::io::Errno) -> Self {
+        let doing = doing.into();
+        move |errno| Self::Io { doing, source: errno.into() }
+    }
+}

@@ -1,0 +1,151 @@
+//! Runs compile children: one process per wasm file, at most one per CPU at a time, killed when
+//! nobody waits any more. Turns whatever becomes of a child into one sentence.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use std::os::unix::process::ExitStatusExt;
+
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, Command};
+use tokio::sync::Semaphore;
+
+use crate::config::CompileConfig;
+use crate::error::Error;
+
+/// The child's exit status when its input is at fault (sysexits' EX_DATAERR).
+pub const BAD_INPUT: u8 = 65;
+/// Of what a child says, in bytes.
+const MAX_SAID: u64 = 64 << 10;
+
+/// Why there is no machine code. Cloned to everybody who waits for it.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// The file's fault: a sentence about it.
+    Input(String),
+    /// The child's or the machine's.
+    Other(String),
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Input(sentence) => Error::Invalid(sentence),
+            Failure::Other(sentence) => Error::Internal(sentence),
+        }
+    }
+}
+
+pub struct Compiler {
+    program: PathBuf,
+    limits: CompileConfig,
+    /// One permit per CPU.
+    room: Semaphore,
+}
+
+impl Compiler {
+    pub fn new(limits: &CompileConfig) -> Self {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        // This very executable, even when another one has taken its place on disk: machine
+        // code has to fit this version's engine.
+        let program = limits.program.clone().unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
+        Self { program, limits: limits.clone(), room: Semaphore::new(cpus) }
+    }
+
+    /// Compiles `input`, whose digest is known, into `output`. Dropping the future kills the
+    /// child.
+    pub async fn compile(&self, digest: &str, input: &Path, output: &Path) -> Result<(), Failure> {
+        let shown = input.display();
+        let _permit = self
+            .room
+            .acquire()
+            .await
+            .map_err(|error| Failure::Other(format!("compiling {shown}: {error}")))?;
+        let mut child = self.spawn(digest, input, output).map_err(|error| {
+            Failure::Other(format!(
+                "starting {} to compile {shown}: {error}",
+                self.program.display()
+            ))
+        })?;
+        // Kept open until the child has ended: it ends itself when we are gone.
+        let alive = child.stdin.take();
+        let deadline = Duration::from_secs(self.limits.seconds.max(1).saturating_mul(4) + 10);
+        let outcome = tokio::time::timeout(deadline, end(&mut child)).await;
+        drop(alive);
+        let (status, said) = match outcome {
+            Ok(Ok(ended)) => ended,
+            Ok(Err(error)) => {
+                return Err(Failure::Other(format!(
+                    "waiting for the compiler of {shown}: {error}"
+                )));
+            }
+            Err(_) => {
+                return Err(Failure::Input(format!(
+                    "{shown} could not be compiled within {} seconds",
+                    deadline.as_secs()
+                )));
+            }
+        };
+        if status.success() { Ok(()) } else { Err(self.failure(input, status, &said)) }
+    }
+
+    fn spawn(&self, digest: &str, input: &Path, output: &Path) -> std::io::Result<Child> {
+        Command::new(&self.program)
+            .arg("compile")
+            .arg("--input")
+            .arg(input)
+            .arg("--output")
+            .arg(output)
+            .args(["--digest", digest])
+            .args(["--memory-mib", &self.limits.memory_mib.to_string()])
+            .args(["--seconds", &self.limits.seconds.to_string()])
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+    }
+
+    fn failure(&self, input: &Path, status: ExitStatus, said: &str) -> Failure {
+        let shown = input.display();
+        let CompileConfig { memory_mib, seconds, .. } = self.limits;
+        let line = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+        if status.code() == Some(BAD_INPUT.into()) {
+            return Failure::Input(format!("{shown}: {line}"));
+        }
+        if status.signal() == Some(rustix::process::Signal::XCPU.as_raw())
+            || status.signal() == Some(rustix::process::Signal::KILL.as_raw())
+        {
+            return Failure::Input(format!(
+                "{shown} needs more than the {seconds} seconds of CPU time that compiling may take"
+            ));
+        }
+        // How Rust's and wasmtime's allocations fail.
+        let memory = [
+            "memory allocation",
+            "Cannot allocate memory",
+            "ThreadPoolBuildError",
+            "out of memory",
+        ];
+        if memory.iter().any(|words| said.contains(words)) {
+            return Failure::Input(format!(
+                "{shown} needs more than the {memory_mib} MiB of memory that compiling may take"
+            ));
+        }
+        Failure::Other(format!("the compiler of {shown} failed ({status}): {line}"))
+    }
+}
+
+async fn end(child: &mut Child) -> std::io::Result<(ExitStatus, String)> {
+    let mut said = Vec::new();
+    if let Some(stderr) = child.stderr.take() {
+        let mut stderr = stderr;
+        (&mut stderr).take(MAX_SAID).read_to_end(&mut said).await?;
+        // The rest goes nowhere, so that the child is not held up by a full pipe.
+        tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await?;
+    }
+    Ok((child.wait().await?, String::from_utf8_lossy(&said).into_owned()))
+}

@@ -1,0 +1,260 @@
+//! Where the store keeps things, and the few ways in which things get there: written under
+//! `tmp`, made durable, renamed to their place. Owns the lock that keeps other processes out.
+//! Knows nothing of what the files mean.
+//!
+//!     <root>/images/lock          held while a process has the store open
+//!     <root>/images/index.json    every image (`index`)
+//!     <root>/images/blobs/sha256/ manifests, configs, layers, wasm files by digest
+//!     <root>/images/layers/       unpacked roots, and the skeleton below all of them
+//!     <root>/images/tmp/          what is being made; emptied at each opening
+//!     <root>/code/<engine>/       machine code by the digest of its wasm file (`code`)
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::{Error, Result};
+
+/// How long opening waits for another process to leave: a daemon that was just told to end, or
+/// another command that imports.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The store's folders, locked against other processes until dropped.
+#[derive(Debug)]
+pub struct Folders {
+    pub images: PathBuf,
+    pub blobs: PathBuf,
+    pub layers: PathBuf,
+    pub tmp: PathBuf,
+    /// Of this engine: machine code of another one is of no use.
+    pub code: PathBuf,
+    _lock: File,
+}
+
+impl Folders {
+    /// Makes the folders, takes the lock and empties `tmp`. Blocks for some seconds while
+    /// another process holds the store, then says so.
+    pub fn open(root: &Path, engine: &str) -> Result<Self> {
+        let images = root.join("images");
+        let blobs = images.join("blobs/sha256");
+        let layers = images.join("layers");
+        let tmp = images.join("tmp");
+        let codes = root.join("code");
+        let code = codes.join(engine);
+        // As the daemon makes it, whoever comes first.
+        make_folder(root, 0o711)?;
+        make_private(&images)?;
+        let lock = lock(&images)?;
+        remove_tree(&tmp)?;
+        for folder in [&blobs, &layers, &tmp, &code] {
+            make_private(folder)?;
+        }
+        for other in names(&codes)?.into_iter().filter(|name| name != engine) {
+            remove_tree(&codes.join(other))?;
+        }
+        for folder in [root, &images, &images.join("blobs"), &codes] {
+            sync_folder(folder)?;
+        }
+        Ok(Self { images, blobs, layers, tmp, code, _lock: lock })
+    }
+
+    /// A path under `tmp` that nothing has yet; what is made there goes when this is dropped,
+    /// unless it was published.
+    pub fn temporary(&self) -> Result<Temporary> {
+        let mut random = [0u8; 12];
+        getrandom::fill(&mut random)
+            .map_err(|e| Error::Internal(format!("no random numbers for a temporary name: {e}")))?;
+        Ok(Temporary { path: self.tmp.join(hex::encode(random)) })
+    }
+
+    /// The blob's place. `digest` was checked to be one.
+    pub fn blob(&self, digest: &str) -> PathBuf {
+        self.blobs.join(bare(digest))
+    }
+
+    pub fn layer(&self, name: &str) -> PathBuf {
+        self.layers.join(name)
+    }
+}
+
+/// The hex digits of "sha256:...".
+pub fn bare(digest: &str) -> &str {
+    digest.strip_prefix("sha256:").unwrap_or(digest)
+}
+
+/// A file or folder in the making.
+#[derive(Debug)]
+pub struct Temporary {
+    pub path: PathBuf,
+}
+
+impl Temporary {
+    /// Creates it as an empty file.
+    pub fn create(&self, mode: u32) -> Result<File> {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&self.path)
+            .map_err(Error::io(format!("creating {}", self.path.display())))
+    }
+
+    /// Renames a durable file or folder into place and makes the new name durable. A folder
+    /// that is there already wins: what has the same name has the same content.
+    pub fn publish(self, place: &Path) -> Result<()> {
+        if let Err(error) = std::fs::rename(&self.path, place) {
+            let there = matches!(
+                error.raw_os_error(),
+                Some(code) if code == rustix::io::Errno::NOTEMPTY.raw_os_error()
+                    || code == rustix::io::Errno::EXIST.raw_os_error()
+            );
+            if !there {
+                return Err(Error::io(format!("renaming to {}", place.display()))(error));
+            }
+        }
+        place.parent().map_or(Ok(()), sync_folder)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // What stays here is removed at the next opening.
+        let _ = remove_tree(&self.path);
+    }
+}
+
+/// Writes a whole file so that, after a power loss, its place holds the old or the new content.
+pub fn replace_file(folders: &Folders, place: &Path, content: &[u8]) -> Result<()> {
+    let temporary = folders.temporary()?;
+    let doing = || format!("writing {}", place.display());
+    let mut file = temporary.create(0o600)?;
+    file.write_all(content).map_err(Error::io(doing()))?;
+    file.sync_all().map_err(Error::io(doing()))?;
+    temporary.publish(place)
+}
+
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(Error::io(format!("syncing {}", folder.display())))
+}
+
+/// The names in a folder.
+pub fn names(folder: &Path) -> Result<Vec<String>> {
+    let doing = || format!("reading {}", folder.display());
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::io(doing()))? {
+        let entry = entry.map_err(Error::io(doing()))?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    Ok(names)
+}
+
+/// Removes a file or a folder with all that is in it, folders without owner's rights included;
+/// succeeds when there is none.
+pub fn remove_tree(path: &Path) -> Result<()> {
+    let doing = || format!("removing {}", path.display());
+    let done = |result: std::io::Result<()>| match result {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    match std::fs::symlink_metadata(path) {
+        Err(error) => done(Err(error)).map_err(Error::io(doing())),
+        Ok(found) if !found.is_dir() => {
+            done(std::fs::remove_file(path)).map_err(Error::io(doing()))
+        }
+        Ok(_) => match done(std::fs::remove_dir_all(path)) {
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                open_up(path);
+                done(std::fs::remove_dir_all(path)).map_err(Error::io(doing()))
+            }
+            other => other.map_err(Error::io(doing())),
+        },
+    }
+}
+
+/// Gives the owner all rights on every folder below `path`.
+fn open_up(path: &Path) {
+    let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700));
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_up(&entry.path());
+        }
+    }
+}
+
+/// Bytes on disk and inodes of a tree. A file with several names counts a part for each, so
+/// that a blob and its link in an unpacked root are one file together.
+pub fn footprint(path: &Path) -> Footprint {
+    let Ok(found) = std::fs::symlink_metadata(path) else { return Footprint::default() };
+    let links = if found.is_dir() { 1 } else { found.nlink().max(1) };
+    let mut sum = Footprint { bytes: found.blocks() * 512 / links, inodes: u64::from(links == 1) };
+    if found.is_dir() {
+        for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+            let below = footprint(&entry.path());
+            sum.bytes += below.bytes;
+            sum.inodes += below.inodes;
+        }
+    }
+    sum
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Allocated, as `du` counts.
+    pub bytes: u64,
+    pub inodes: u64,
+}
+
+fn make_private(folder: &Path) -> Result<()> {
+    make_folder(folder, 0o700)
+}
+
+/// With its parents; one that is there stays as it is.
+fn make_folder(folder: &Path, mode: u32) -> Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(folder)
+        .map_err(Error::io(format!("creating {}", folder.display())))
+}
+
+fn lock(images: &Path) -> Result<File> {
+    let path = images.join("lock");
+    let doing = || format!("locking {}", path.display());
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(Error::io(doing()))?;
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let holder = std::fs::read_to_string(&path).unwrap_or_default();
+                return Err(Error::Unavailable(format!(
+                    "the image store {} is in use by another wasmpod, process {}",
+                    images.display(),
+                    holder.trim()
+                )));
+            }
+            Err(errno) => return Err(Error::sys(doing())(errno)),
+        }
+    }
+    let pid = std::process::id();
+    file.set_len(0).and_then(|()| writeln!(file, "{pid}")).map_err(Error::io(doing()))?;
+    Ok(file)
+}

@@ -1,0 +1,209 @@
+//! Which images there are: one small JSON file, replaced as a whole by a rename. A database
+//! would bring a format to recover; here are at most some hundred records, written when a
+//! person or a kubelet asks and read once per daemon. Also answers what a name means.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::image::folders::{Folders, replace_file};
+use crate::image::name::{Name, is_digest, is_hex};
+use crate::image::programs::Program;
+use crate::image::{Image, ImageConfig, ImageProgram, skeleton};
+
+const VERSION: u32 = 1;
+
+/// One image as it is written down; paths are relative, so that the store can be moved.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// Digest of the configuration blob.
+    pub id: String,
+    /// Full names, sorted.
+    pub tags: BTreeSet<String>,
+    /// repository@digest, sorted.
+    pub digests: BTreeSet<String>,
+    /// Digests of every blob it needs: manifest, configuration, layers.
+    pub blobs: BTreeSet<String>,
+    /// Its folder's name under `layers`.
+    pub root: String,
+    pub size: u64,
+    pub config: ImageConfig,
+    pub programs: Vec<Program>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Document {
+    version: u32,
+    images: Vec<Record>,
+}
+
+/// Every image at one moment.
+#[derive(Clone, Default)]
+pub struct Index {
+    records: BTreeMap<String, Record>,
+    images: BTreeMap<String, Arc<Image>>,
+}
+
+/// What a reference leads to.
+pub enum Found {
+    One(Arc<Image>),
+    None,
+    /// That many images have this id prefix.
+    Many(usize),
+}
+
+impl Index {
+    /// Reads the index and forgets images whose parts are gone.
+    pub fn load(folders: &Folders) -> Result<Self> {
+        let path = path(folders);
+        let text = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
+            other => other.map_err(Error::io(format!("reading {}", path.display())))?,
+        };
+        let document: Document = serde_json::from_slice(&text).map_err(|error| {
+            Error::Internal(format!("image index {} is damaged: {error}", path.display()))
+        })?;
+        if document.version != VERSION {
+            return Err(Error::Internal(format!(
+                "image index {} has format {}, this wasmpod reads {VERSION}",
+                path.display(),
+                document.version
+            )));
+        }
+        let mut index = Self::default();
+        for record in document.images {
+            let whole = folders.layer(&record.root).is_dir()
+                && record.blobs.iter().all(|digest| folders.blob(digest).is_file());
+            if whole {
+                index.insert(record, folders);
+            } else {
+                tracing::warn!(image = record.id, "an image's files are gone: it is forgotten");
+            }
+        }
+        Ok(index)
+    }
+
+    /// Makes this the index that the next opening finds.
+    pub fn save(&self, folders: &Folders) -> Result<()> {
+        let images = self.records.values().cloned().collect();
+        let text = serde_json::to_vec_pretty(&Document { version: VERSION, images })
+            .map_err(|error| Error::Internal(format!("writing the image index: {error}")))?;
+        replace_file(folders, &path(folders), &text)
+    }
+
+    /// Adds an image, or names to the one that has its id. A tag leaves the image that had it;
+    /// that one stays, without the tag and no longer pinned, until somebody removes it.
+    pub fn add(&mut self, mut record: Record, folders: &Folders) -> Arc<Image> {
+        let moved: Vec<Record> = self
+            .records
+            .values()
+            .filter(|other| other.id != record.id && !other.tags.is_disjoint(&record.tags))
+            .cloned()
+            .collect();
+        for mut other in moved {
+            other.tags = other.tags.difference(&record.tags).cloned().collect();
+            self.insert(other, folders);
+        }
+        if let Some(old) = self.records.get(&record.id) {
+            record.tags.extend(old.tags.iter().cloned());
+            record.digests.extend(old.digests.iter().cloned());
+            record.blobs.extend(old.blobs.iter().cloned());
+        }
+        self.insert(record, folders)
+    }
+
+    pub fn remove(&mut self, id: &str) -> Option<Record> {
+        self.images.remove(id);
+        self.records.remove(id)
+    }
+
+    /// Sorted by id.
+    pub fn images(&self) -> impl Iterator<Item = &Arc<Image>> {
+        self.images.values()
+    }
+
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.values()
+    }
+
+    /// By id, digest, name, name with digest, or unique id prefix, in this order.
+    pub fn find(&self, reference: &str) -> Found {
+        let one = |image: Option<&Arc<Image>>| image.cloned().map_or(Found::None, Found::One);
+        if is_digest(reference) {
+            let by_digest =
+                || self.by(|image| image.digests.iter().any(|d| d.ends_with(reference)));
+            return one(self.images.get(reference).or_else(by_digest));
+        }
+        if reference.len() == 64 && is_hex(reference) {
+            return one(self.images.get(&format!("sha256:{reference}")));
+        }
+        if let Some(image) = Name::parse(reference).ok().and_then(|name| self.by_name(&name)) {
+            return Found::One(image.clone());
+        }
+        let prefix = reference.strip_prefix("sha256:").unwrap_or(reference);
+        if !is_hex(prefix) {
+            return Found::None;
+        }
+        let prefix = format!("sha256:{prefix}");
+        let mut matching = self.images.range(prefix.clone()..).map(|(_, image)| image);
+        let mut matching = matching.by_ref().take_while(|image| image.id.starts_with(&prefix));
+        match (matching.next(), matching.count()) {
+            (None, _) => Found::None,
+            (Some(image), 0) => Found::One(image.clone()),
+            (Some(_), more) => Found::Many(more + 1),
+        }
+    }
+
+    fn by_name(&self, name: &Name) -> Option<&Arc<Image>> {
+        match &name.digest {
+            Some(digest) => {
+                let full = format!("{}@{digest}", name.repository);
+                self.by(|image| image.digests.contains(&full))
+            }
+            None => {
+                let tagged = name.tagged();
+                self.by(|image| image.tags.contains(&tagged))
+            }
+        }
+    }
+
+    fn by(&self, wanted: impl Fn(&Image) -> bool) -> Option<&Arc<Image>> {
+        self.images.values().find(|image| wanted(image))
+    }
+
+    fn insert(&mut self, record: Record, folders: &Folders) -> Arc<Image> {
+        let root = folders.layer(&record.root);
+        let image = Arc::new(Image {
+            id: record.id.clone(),
+            tags: record.tags.iter().cloned().collect(),
+            digests: record.digests.iter().cloned().collect(),
+            size: record.size,
+            pinned: !record.tags.is_empty(),
+            config: record.config.clone(),
+            programs: record.programs.iter().map(|program| found(program, &root)).collect(),
+            layers: vec![root, folders.layer(skeleton::NAME)],
+        });
+        self.images.insert(record.id.clone(), image.clone());
+        self.records.insert(record.id.clone(), record);
+        image
+    }
+}
+
+/// A program with its place on this host.
+pub fn found(program: &Program, root: &std::path::Path) -> ImageProgram {
+    ImageProgram {
+        path: program.path.clone(),
+        digest: program.digest.clone(),
+        form: program.form,
+        file: root.join(&program.file),
+    }
+}
+
+fn path(folders: &Folders) -> PathBuf {
+    folders.images.join("index.json")
+}

@@ -1,0 +1,180 @@
+//! Images: what was imported, where its layers lie, which machine code belongs to it. Owns
+//! everything under `<root>/images` and `<root>/code`. Knows nothing of containers, CRI or
+//! shims.
+//!
+//! An import goes: `kind` (what is this file) -> `artifact`, `layout` or `docker` (its blobs
+//! into the store, checked) -> `assemble` (one root folder of its layers) -> `code` (the entry's
+//! machine code, by a child) -> `index` (the one step that makes it an image). What was made
+//! before a kill is litter that the next opening removes.
+
+mod artifact;
+mod assemble;
+mod blobs;
+mod code;
+pub mod compile;
+pub mod compiler;
+mod docker;
+mod folders;
+mod import;
+mod index;
+mod kind;
+mod layer;
+mod layout;
+mod name;
+mod plan;
+mod programs;
+mod skeleton;
+mod source;
+mod store;
+mod unpack;
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use name::Name;
+pub use store::ImageStore;
+
+/// An image in the store.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Image {
+    /// "sha256:..." of the image's config blob: CRI's Image.id and image_ref.
+    pub id: String,
+    /// Full names with tags, sorted ("docker.io/library/app:1"). Empty once every tag has moved
+    /// to another image; it stays until it is removed.
+    pub tags: Vec<String>,
+    /// name@sha256:... of the manifest, sorted.
+    pub digests: Vec<String>,
+    /// Bytes of all layers as stored, never 0.
+    pub size: u64,
+    /// Never collected by a kubelet.
+    pub pinned: bool,
+    pub config: ImageConfig,
+    /// Folders, the topmost layer first. Shared between images, never written to.
+    pub layers: Vec<PathBuf>,
+    /// Every wasm file in the image by its path in the root, links to them included.
+    pub programs: Vec<ImageProgram>,
+}
+
+/// Defaults for containers (OCI image configuration).
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ImageConfig {
+    pub entrypoint: Vec<String>,
+    pub cmd: Vec<String>,
+    /// NAME=value.
+    pub env: Vec<String>,
+    pub working_dir: String,
+    /// As written: "", "1000", "app:app".
+    pub user: String,
+    /// As written: "", "SIGTERM", "15".
+    pub stop_signal: String,
+    pub labels: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageProgram {
+    /// Absolute path in the image's root.
+    pub path: String,
+    /// "sha256:..." of the wasm file.
+    pub digest: String,
+    pub form: CodeForm,
+    /// The file on the host.
+    pub file: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CodeForm {
+    Module,
+    Component,
+}
+
+/// Machine code ready to be mapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Code {
+    pub path: PathBuf,
+    /// Of the machine code file, lower-case hex.
+    pub sha256: String,
+    /// "sha256:..." of the wasm binary.
+    pub module: String,
+    pub form: CodeForm,
+}
+
+/// Use of the file system that holds images (CRI FilesystemUsage).
+#[derive(Clone, Debug)]
+pub struct Usage {
+    pub mountpoint: PathBuf,
+    pub bytes: u64,
+    pub inodes: u64,
+}
+
+/// Where a program's name is looked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Search<'a> {
+    /// Absolute in the root; "" is "/".
+    pub working_dir: &'a str,
+    /// PATH's value: folders between colons.
+    pub path: &'a str,
+}
+
+impl Image {
+    /// The program that `name` (a container's argv[0], an entrypoint) means in this image: a
+    /// path, absolute or from the working directory, links followed; or a bare name in the
+    /// working directory, the root folder or one of PATH's.
+    pub fn program(&self, name: &str, search: Search<'_>) -> Option<&ImageProgram> {
+        find_program(&self.programs, self.layers.first()?, name, search)
+    }
+}
+
+fn find_program<'a>(
+    programs: &'a [ImageProgram],
+    root: &Path,
+    name: &str,
+    search: Search<'_>,
+) -> Option<&'a ImageProgram> {
+    if name.is_empty() {
+        return None;
+    }
+    let from = |folder: &str| Path::new("/").join(folder).join(name);
+    let mut candidates = vec![from(search.working_dir)];
+    if !name.contains('/') {
+        candidates.push(from("/"));
+        candidates.extend(search.path.split(':').filter(|folder| !folder.is_empty()).map(from));
+    }
+    candidates.iter().find_map(|path| {
+        let plain = normal(path);
+        programs.iter().find(|program| Path::new(&program.path) == plain).or_else(|| {
+            // Through a link to a folder: the file's own name before that of a link to it.
+            let place = programs::resolve_in(root, path)?;
+            let own = Path::new("/").join(&place);
+            let same = |program: &&ImageProgram| program.file == root.join(&place);
+            let named = programs.iter().find(|program| Path::new(&program.path) == own);
+            named.or_else(|| programs.iter().find(same))
+        })
+    })
+}
+
+/// Without `.` and `..`.
+fn normal(path: &Path) -> PathBuf {
+    let mut out = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => out.push(name),
+            Component::ParentDir => {
+                out.pop();
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+/// An image by name, id or digest.
+pub(crate) fn found(found: index::Found) -> Option<Arc<Image>> {
+    match found {
+        index::Found::One(image) => Some(image),
+        index::Found::None | index::Found::Many(_) => None,
+    }
+}

@@ -1,0 +1,11 @@
+//! Plain data and pure state machines that every other part may use. Knows only std, serde and
+//! the system's random numbers: no wire message, no file, no thread.
+
+pub mod container;
+pub mod cpuset;
+pub mod exits;
+pub mod handler;
+pub mod ids;
+pub mod resources;
+pub mod sandbox;
+pub mod signal;

@@ -1,0 +1,316 @@
+//! Making, starting and removing containers.
+//!
+//! What a kill -9 of the daemon leaves after each step of making one, and who puts it right:
+//! the name's reservation (nothing: it is kept in memory), the writable root (recovery removes
+//! what no record names), a container in the shim (the same), the record "created" (whole).
+//! A start leaves the record "created" until it is known to run; what came of it, the shim tells
+//! at recovery.
+
+use std::sync::Arc;
+
+use super::change::Change;
+use super::client::{answer, failure};
+use super::launch::{self, Launch, PlannedMount};
+use super::records::now;
+use super::shims::Shim;
+use super::{Runtime, etc_layer};
+use crate::error::{Error, Result};
+use crate::image::{Code, CodeForm, Image};
+use crate::model::container::{
+    Container, ContainerConfig, ContainerState, ContainerVerb, Exit, MountAccess, Propagation,
+    Reason,
+};
+use crate::model::ids::ContainerId;
+use crate::model::resources::Resources;
+use crate::model::sandbox::{Sandbox, SandboxState};
+use crate::model::signal;
+use crate::proto::shim as wire;
+
+/// What making a container needs beyond its record.
+struct Plan {
+    image: Arc<Image>,
+    launch: Launch,
+    mounts: Vec<PlannedMount>,
+    code: Code,
+}
+
+impl Runtime {
+    pub(super) async fn make_container(
+        self: Arc<Self>,
+        sandbox: Arc<Sandbox>,
+        config: ContainerConfig,
+    ) -> Result<ContainerId> {
+        let (container, plan) = self.plan_container(&sandbox, config).await?;
+        // Containers of one sandbox are made side by side, but none while it is being stopped.
+        let turn = self.records.turn(sandbox.id.as_str());
+        let _turn = turn.operation.read().await;
+        self.records.change_passing(Change::AddContainer(container.clone())).await?;
+        if let Err(error) = self.place_container(&sandbox, &container, &plan).await {
+            self.sweep(vec![self.folders.root_of(&container.id)]).await;
+            self.records.change(vec![Change::ForgetContainer(container.id)]).await?;
+            return Err(error);
+        }
+        Ok(container.id)
+    }
+
+    /// Checks everything and has the machine code made, before anything is recorded.
+    async fn plan_container(
+        &self,
+        sandbox: &Sandbox,
+        config: ContainerConfig,
+    ) -> Result<(Container, Plan)> {
+        if sandbox.state != SandboxState::Ready {
+            return Err(Error::Precondition(format!(
+                "sandbox {} is {}, expected ready",
+                sandbox.id, sandbox.state
+            )));
+        }
+        if config.name.name.is_empty() {
+            return Err(Error::Invalid("the container's metadata has no name".to_owned()));
+        }
+        let image = self
+            .images
+            .get(&config.image.image)
+            .ok_or_else(|| Error::not_found("image", launch::spoken_image(&config)))?;
+        let hostname = etc_layer::hostname(&sandbox.config)?;
+        let launch = Launch::plan(&config, &image, &hostname)?;
+        let mounts = launch::mounts(&config)?;
+        let log_path = launch::log_path(&sandbox.config, &config)?;
+        let resources = launch::applied(&config.resources)?;
+        let code = self.images.code(&launch.program.digest, &launch.program.file).await?;
+        let container = Container {
+            id: ContainerId::random(),
+            sandbox: sandbox.id.clone(),
+            realm: sandbox.realm,
+            config,
+            image_id: image.id.clone(),
+            image_ref: image.digests.first().unwrap_or(&image.id).clone(),
+            created_at: now(),
+            state: ContainerState::Creating,
+            resources,
+            log_path,
+            stop_signal: launch.stop_signal,
+        };
+        Ok((container, Plan { image, launch, mounts, code }))
+    }
+
+    async fn place_container(
+        &self,
+        sandbox: &Sandbox,
+        container: &Container,
+        plan: &Plan,
+    ) -> Result<()> {
+        let shim = self.shims.get(sandbox.shim.as_ref())?;
+        if !shim.is_current() {
+            return Err(Error::Unavailable(format!(
+                "sandbox {} lives in a shim of wasmpod {}, which takes no containers of this one; \
+                 make the pod anew",
+                sandbox.id, shim.client.hello.build
+            )));
+        }
+        self.make_folders(container, plan).await?;
+        let placed = self.create_in_shim(&shim, container, plan).await;
+        let recorded = match placed {
+            Ok(()) => self.records.set_container(&container.id, ContainerVerb::Create).await,
+            Err(error) => Err(error),
+        };
+        // A shim that died before the record said "created" was buried without this container.
+        if recorded.is_ok() && self.shims.is_alive(&shim.id) {
+            return Ok(());
+        }
+        let _ = shim.wire().remove_container(by_id(&container.id)).await;
+        recorded?;
+        Err(Error::Unavailable("the sandbox's shim ended while the container was made".to_owned()))
+    }
+
+    async fn make_folders(&self, container: &Container, plan: &Plan) -> Result<()> {
+        let root = self.folders.root_of(&container.id);
+        let log = std::path::PathBuf::from(&container.log_path);
+        let mounts = plan.mounts.clone();
+        let made = tokio::task::spawn_blocking(move || {
+            launch::host_paths(&mounts)?;
+            let folder = |path: &std::path::Path| {
+                std::fs::create_dir_all(path)
+                    .map_err(Error::io(format!("making {}", path.display())))
+            };
+            if let Some(parent) = log.parent() {
+                folder(parent)?;
+            }
+            folder(&root.join("upper"))?;
+            folder(&root.join("work"))
+        });
+        made.await.unwrap_or_else(|_| Err(Error::Internal("making folders panicked".to_owned())))
+    }
+
+    /// Machine code that the shim finds corrupt is made anew, once.
+    async fn create_in_shim(&self, shim: &Shim, container: &Container, plan: &Plan) -> Result<()> {
+        let doing = "making a container";
+        let request = self.container_request(container, plan);
+        let first = answer(doing, shim.wire().create_container(request.clone())).await;
+        let Err(Error::StaleCode(why)) = first else { return first.map(drop) };
+        let program = &plan.launch.program;
+        tracing::warn!(program = program.path, why, "machine code is made anew");
+        let code = self.images.rebuild(&program.digest, &program.file).await?;
+        let request = wire::CreateContainerRequest { code: Some(wire_code(&code)), ..request };
+        answer(doing, shim.wire().create_container(request)).await.map(drop)
+    }
+
+    fn container_request(
+        &self,
+        container: &Container,
+        plan: &Plan,
+    ) -> wire::CreateContainerRequest {
+        let root = self.folders.root_of(&container.id);
+        let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+        let pairs = container.config.mounts.iter().zip(&plan.mounts);
+        let mounts = pairs.map(|(asked, planned)| wire::Mount {
+            container_path: planned.container_path.clone(),
+            host_path: text(&planned.host_path),
+            readonly: planned.access != MountAccess::ReadWrite,
+            recursive: planned.access == MountAccess::RecursiveReadOnly,
+            propagation: match asked.propagation {
+                Propagation::Private => wire::mount::Propagation::Private,
+                Propagation::HostToContainer => wire::mount::Propagation::HostToContainer,
+            }
+            .into(),
+        });
+        wire::CreateContainerRequest {
+            id: container.id.to_string(),
+            sandbox_id: container.sandbox.to_string(),
+            code: Some(wire_code(&plan.code)),
+            root: Some(wire::RootFs {
+                layers: plan.image.layers.iter().map(|layer| text(layer)).collect(),
+                upper: text(&root.join("upper")),
+                work: text(&root.join("work")),
+                readonly: container.config.readonly_rootfs,
+            }),
+            mounts: mounts.collect(),
+            argv: plan.launch.argv.clone(),
+            env: plan.launch.env.clone(),
+            working_dir: plan.launch.working_dir.clone(),
+            entry_path: plan.launch.program.path.clone(),
+            stdin: container.config.stdin,
+            log_path: container.log_path.clone(),
+            limits: Some(self.limits(&container.resources)),
+        }
+    }
+
+    pub(super) fn limits(&self, resources: &Resources) -> wire::Limits {
+        wire::Limits {
+            memory: resources.memory_limit,
+            descriptors: self.config.limits.descriptors,
+            handles: self.config.limits.handles,
+            cpuset_cpus: resources.cpuset_cpus.clone(),
+        }
+    }
+
+    pub(super) async fn begin_container(self: Arc<Self>, id: ContainerId) -> Result<()> {
+        let turn = self.records.turn(id.as_str());
+        let _turn = turn.operation.write().await;
+        let container = self
+            .records
+            .container(&id)
+            .ok_or_else(|| Error::not_found("container", id.as_str()))?;
+        let sandbox = self
+            .records
+            .sandbox(&container.sandbox)
+            .ok_or_else(|| Error::not_found("sandbox", container.sandbox.as_str()))?;
+        if sandbox.state != SandboxState::Ready && container.state == ContainerState::Created {
+            return Err(Error::Precondition(format!(
+                "sandbox {} is {}, expected ready",
+                sandbox.id, sandbox.state
+            )));
+        }
+        let shim = self.shims.get(sandbox.shim.as_ref());
+        self.records.change_passing(Change::Container(id.clone(), ContainerVerb::Start)).await?;
+        let started = match shim {
+            Ok(shim) => shim.wire().start_container(by_id(&id)).await,
+            Err(error) => return self.start_failed(&id, error).await,
+        };
+        match started {
+            Ok(response) => {
+                let started_at = response.into_inner().started_at;
+                self.records.set_container(&id, ContainerVerb::Run { started_at }).await
+            }
+            Err(status) => self.start_failed(&id, failure("starting a container", &status)).await,
+        }
+    }
+
+    async fn start_failed(&self, id: &ContainerId, error: Error) -> Result<()> {
+        let error = match error {
+            // Said of the guest by the shim.
+            Error::Precondition(why) => Error::Start(why),
+            Error::Unavailable(_) => {
+                // The shim is dead, and its burial tells what became of the container.
+                let ended = || self.records.container(id).is_none_or(|c| c.state.exit().is_some());
+                if self.await_news(id.as_str(), || ended().then_some(())).await.is_some() {
+                    return Err(error);
+                }
+                error
+            }
+            other => other,
+        };
+        let exit = Exit {
+            code: 128,
+            reason: Reason::StartError,
+            message: error.to_string(),
+            finished_at: now(),
+        };
+        self.records.set_container(id, ContainerVerb::Exit(exit)).await?;
+        Err(error)
+    }
+
+    pub(super) async fn discard_container(self: Arc<Self>, id: ContainerId) -> Result<()> {
+        // Overtakes a start that still goes on.
+        self.end_container(&id, (signal::KILL, std::time::Duration::ZERO)).await?;
+        let turn = self.records.turn(id.as_str());
+        let _turn = turn.operation.write().await;
+        let removing = self.records.set_container(&id, ContainerVerb::Remove).await;
+        if matches!(removing, Err(Error::NotFound { .. })) {
+            return Ok(());
+        }
+        removing?;
+        let Some(container) = self.records.container(&id) else { return Ok(()) };
+        self.finish_container_removal(&container).await
+    }
+
+    /// What comes after the record says "removing". The caller has the container's turn.
+    pub(super) async fn finish_container_removal(&self, container: &Container) -> Result<()> {
+        if let Ok(shim) = self.shim_of(container) {
+            match shim.wire().remove_container(by_id(&container.id)).await {
+                Ok(_) => {}
+                Err(status) => match failure("removing a container", &status) {
+                    Error::NotFound { .. } => {}
+                    Error::Unavailable(_)
+                        if super::client::is_gone(&shim.folder.socket()).await => {}
+                    error => return Err(error),
+                },
+            }
+        }
+        self.sweep(vec![self.folders.root_of(&container.id)]).await;
+        self.records.change(vec![Change::ForgetContainer(container.id.clone())]).await
+    }
+
+    /// The living shim that holds a container's sandbox.
+    pub(super) fn shim_of(&self, container: &Container) -> Result<Arc<Shim>> {
+        let sandbox = self.records.sandbox(&container.sandbox);
+        self.shims.get(sandbox.and_then(|sandbox| sandbox.shim.clone()).as_ref())
+    }
+}
+
+pub(super) fn by_id(id: &ContainerId) -> wire::ContainerRequest {
+    wire::ContainerRequest { id: id.to_string() }
+}
+
+pub(super) fn wire_code(code: &Code) -> wire::Code {
+    wire::Code {
+        path: code.path.to_string_lossy().into_owned(),
+        sha256: code.sha256.clone(),
+        module: code.module.clone(),
+        form: match code.form {
+            CodeForm::Module => wire::code::Form::Module,
+            CodeForm::Component => wire::code::Form::Component,
+        }
+        .into(),
+    }
+}

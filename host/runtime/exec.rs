@@ -1,0 +1,204 @@
+//! Work on a running container: programs in it, its limits, its log.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::change::Change;
+use super::client::{answer, failure};
+use super::containers::{by_id, wire_code};
+use super::shims::Shim;
+use super::{ExecOutput, Runtime};
+use crate::error::{Error, Result};
+use crate::image::Code;
+use crate::model::container::{Container, ContainerState};
+use crate::model::ids::ContainerId;
+use crate::model::resources::Resources;
+use crate::proto::shim as wire;
+
+/// Bytes kept of each output (containerd's number).
+const OUTPUT_MAX: u64 = 16 << 20;
+/// How much longer than its deadline an exec may take to clean up.
+const CLEANUP: Duration = Duration::from_secs(30);
+
+/// A wasm file on its way from a container to the compiler; gone when dropped.
+struct Copy(PathBuf);
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        // It is not there when the program was the entry module, or nothing.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// What argv[0] of an exec means.
+enum Program {
+    Entry,
+    File { digest: String, copy: Copy },
+}
+
+fn expect_running(container: &Container) -> Result<()> {
+    match container.state {
+        ContainerState::Running { .. } => Ok(()),
+        _ => Err(Error::WrongState {
+            id: container.id.clone(),
+            state: container.state.clone(),
+            expected: "running",
+        }),
+    }
+}
+
+impl Runtime {
+    pub(super) async fn run_in(
+        self: Arc<Self>,
+        container: Arc<Container>,
+        argv: Vec<String>,
+        timeout: Option<Duration>,
+    ) -> Result<ExecOutput> {
+        expect_running(&container)?;
+        let Some(timeout) = timeout else {
+            return self.run_program(&container, argv, None).await;
+        };
+        let deadline = Instant::now() + timeout;
+        let run = self.run_program(&container, argv, Some(deadline));
+        // The shim keeps the deadline itself; this ends the wait for a compiler or a shim that
+        // does not answer.
+        tokio::time::timeout(timeout + CLEANUP, run).await.unwrap_or_else(|_| Err(too_late()))
+    }
+
+    async fn run_program(
+        &self,
+        container: &Container,
+        argv: Vec<String>,
+        deadline: Option<Instant>,
+    ) -> Result<ExecOutput> {
+        let shim = self.shim_of(container)?;
+        let program = self.resolve(&shim, container, &argv).await?;
+        let code = match &program {
+            Program::Entry => None,
+            Program::File { digest, copy } => Some(self.images.code(digest, &copy.0).await?),
+        };
+        let mut request = wire::ExecRequest {
+            container_id: container.id.to_string(),
+            code: code.as_ref().map(wire_code),
+            argv,
+            timeout_ms: 0,
+            max_output: OUTPUT_MAX,
+        };
+        let first = exec(&shim, request.clone(), deadline).await;
+        let (Err(Error::StaleCode(why)), Program::File { digest, copy }) = (&first, &program)
+        else {
+            return first;
+        };
+        tracing::warn!(digest, why, "machine code is made anew");
+        let code: Code = self.images.rebuild(digest, &copy.0).await?;
+        request.code = Some(wire_code(&code));
+        exec(&shim, request, deadline).await
+    }
+
+    async fn resolve(
+        &self,
+        shim: &Shim,
+        container: &Container,
+        argv: &[String],
+    ) -> Result<Program> {
+        let name = argv.first().filter(|name| !name.is_empty());
+        let name = name.ok_or_else(|| Error::Invalid("no program is named to exec".to_owned()))?;
+        let copy = Copy(self.folders.exec_copy());
+        let request = wire::ResolveProgramRequest {
+            container_id: container.id.to_string(),
+            program: name.clone(),
+            copy_to: copy.0.to_string_lossy().into_owned(),
+        };
+        let resolved =
+            answer("looking for a program", shim.wire().resolve_program(request)).await?;
+        use wire::resolve_program_response::Program as Found;
+        match resolved.program {
+            Some(Found::Entrypoint(_)) => Ok(Program::Entry),
+            Some(Found::File(file)) => Ok(Program::File { digest: file.digest, copy }),
+            Some(Found::Nothing(list)) => Err(Error::Invalid(match list.paths.as_slice() {
+                [] => format!("no program {name:?} in the container, nor any other"),
+                paths => {
+                    format!("no program {name:?} in the container; it can run {}", paths.join(", "))
+                }
+            })),
+            None => Err(Error::Internal("the shim's answer about a program is empty".to_owned())),
+        }
+    }
+
+    pub(super) async fn set_limits(
+        self: Arc<Self>,
+        id: ContainerId,
+        update: Resources,
+    ) -> Result<()> {
+        let turn = self.records.turn(id.as_str());
+        let _turn = turn.operation.write().await;
+        let container = self
+            .records
+            .container(&id)
+            .ok_or_else(|| Error::not_found("container", id.as_str()))?;
+        if matches!(container.state, ContainerState::Exited { .. } | ContainerState::Removing) {
+            return Err(Error::WrongState {
+                id,
+                state: container.state.clone(),
+                expected: "created or running",
+            });
+        }
+        let resources = container.resources.updated(&update);
+        self.apply_limits(&container, &resources).await?;
+        // A kill between the two leaves the record's limits, which recovery applies again.
+        self.records.change(vec![Change::SetResources(id, resources)]).await
+    }
+
+    pub(super) async fn apply_limits(
+        &self,
+        container: &Container,
+        resources: &Resources,
+    ) -> Result<()> {
+        let shim = self.shim_of(container)?;
+        let request = wire::UpdateContainerRequest {
+            id: container.id.to_string(),
+            limits: Some(self.limits(resources)),
+        };
+        answer("setting limits", shim.wire().update_container(request)).await.map(drop)
+    }
+
+    pub(super) async fn reopen(&self, container: &Container) -> Result<()> {
+        expect_running(container)?;
+        let shim = self.shim_of(container)?;
+        answer("reopening a log", shim.wire().reopen_log(by_id(&container.id))).await.map(drop)
+    }
+
+    /// Makes the folder that execs' copies go to, without any that a kill left there.
+    pub(super) fn clear_execs(folder: &Path) -> Result<()> {
+        super::sweep::remove(folder)?;
+        std::fs::create_dir_all(folder).map_err(Error::io(format!("making {}", folder.display())))
+    }
+}
+
+fn too_late() -> Error {
+    Error::DeadlineExceeded("the program did not end before its deadline".to_owned())
+}
+
+async fn exec(
+    shim: &Shim,
+    mut request: wire::ExecRequest,
+    deadline: Option<Instant>,
+) -> Result<ExecOutput> {
+    if let Some(deadline) = deadline {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(too_late());
+        }
+        // Zero would wait for ever.
+        request.timeout_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+    }
+    let response = shim.wire().exec(request).await;
+    let response = response.map_err(|status| failure("running a program", &status))?.into_inner();
+    let exit = response.exit.ok_or_else(too_late)?;
+    Ok(ExecOutput {
+        stdout: response.stdout.to_vec(),
+        stderr: response.stderr.to_vec(),
+        exit_code: exit.code,
+    })
+}

@@ -1,0 +1,272 @@
+//! The daemon's core: which sandboxes and containers there are, what may become of them, and
+//! which shim holds them. Speaks the model and the shim's protocol; nothing of CRI or wasmtime.
+
+mod cgroup;
+mod change;
+mod client;
+mod containers;
+mod db;
+mod etc_layer;
+mod exec;
+mod exits;
+mod folders;
+mod index;
+mod launch;
+pub mod news;
+mod records;
+mod recovery;
+mod sandboxes;
+mod shim_process;
+mod shims;
+mod stats;
+mod stop;
+mod sweep;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use change::Change;
+use folders::Folders;
+use records::Records;
+use shims::Shims;
+use tokio::sync::broadcast;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::image::ImageStore;
+use crate::model::container::{Container, ContainerConfig, Exit};
+use crate::model::ids::{ContainerId, SandboxId};
+use crate::model::resources::Resources;
+use crate::model::sandbox::{Realm, Sandbox, SandboxConfig};
+
+/// The core, shared by every socket. Every method that changes something is durable when it
+/// returns, and runs to its end even if its caller goes away.
+pub struct Runtime {
+    config: Config,
+    images: Arc<ImageStore>,
+    folders: Folders,
+    records: Arc<Records>,
+    shims: Arc<Shims>,
+    sizes: stats::Sizes,
+    /// Guests' threads that stayed in a system call although interrupted, since the start.
+    stuck_threads: AtomicU64,
+    /// Keeps other daemons out of `<root>`.
+    _lock: std::fs::File,
+}
+
+/// Which sandboxes or containers a list wants; empty and `None` match all. Ids may be unique
+/// prefixes; one that matches nothing gives an empty list.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// `None`: every realm's.
+    pub realm: Option<Realm>,
+    pub id: String,
+    pub sandbox: String,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What an exec gave.
+#[derive(Debug)]
+pub struct ExecOutput {
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    pub exit_code: i32,
+}
+
+/// One container's use (nanoseconds, bytes).
+#[derive(Clone, Debug)]
+pub struct ContainerUsage {
+    pub container: Arc<Container>,
+    pub timestamp: i64,
+    pub cpu_nanos: u64,
+    pub memory: u64,
+    pub memory_limit: u64,
+    pub threads: u32,
+    /// Bytes and inodes of the writable root.
+    pub writable_bytes: u64,
+    pub writable_inodes: u64,
+}
+
+/// A sandbox's own use, without its containers'.
+#[derive(Clone, Debug)]
+pub struct SandboxUsage {
+    pub sandbox: Arc<Sandbox>,
+    pub timestamp: i64,
+    pub cpu_nanos: u64,
+    pub memory: u64,
+    pub containers: Vec<ContainerUsage>,
+}
+
+/// Runs `work` to its end whatever becomes of the caller.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    tokio::spawn(work)
+        .await
+        .unwrap_or_else(|error| Err(Error::Internal(format!("an operation broke off: {error}"))))
+}
+
+/// `None` where there is no such thing: what stop and remove succeed with.
+fn if_there<T>(found: Result<T>) -> Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Runtime {
+    /// Opens the state database, finds living shims again, and settles what a kill left half
+    /// done: afterwards every record is true.
+    pub async fn open(config: Config, images: Arc<ImageStore>) -> Result<Arc<Self>> {
+        Self::open_with(config, images, shim_process::own_program()).await
+    }
+
+    /// As [`Runtime::open`], with shims that are `program shim ...`: a test is not its own
+    /// executable's shim.
+    pub async fn open_with(
+        config: Config,
+        images: Arc<ImageStore>,
+        program: PathBuf,
+    ) -> Result<Arc<Self>> {
+        recovery::open(config, images, program).await
+    }
+
+    /// Everything that happens to sandboxes and containers from now on.
+    pub fn news(&self) -> broadcast::Receiver<news::News> {
+        self.records.listen()
+    }
+
+    /// Ends the shims that hold no sandbox; the others live on. For a daemon that stops in
+    /// order; one that is killed finds them again.
+    pub async fn close(&self) {
+        self.shims.end_all_empty().await;
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub fn images(&self) -> &Arc<ImageStore> {
+        &self.images
+    }
+
+    pub async fn run_sandbox(
+        self: &Arc<Self>,
+        realm: Realm,
+        handler: &str,
+        config: SandboxConfig,
+    ) -> Result<SandboxId> {
+        to_its_end(self.clone().make_sandbox(realm, handler.to_owned(), config)).await
+    }
+
+    /// `id` here and below: a full id or a unique prefix, within `realm` (`None`: any). Stop and
+    /// remove succeed when there is none.
+    pub async fn stop_sandbox(self: &Arc<Self>, realm: Option<Realm>, id: &str) -> Result<()> {
+        let Some(sandbox) = if_there(self.sandbox(realm, id))? else { return Ok(()) };
+        to_its_end(self.clone().end_sandbox(sandbox.id.clone())).await
+    }
+
+    pub async fn remove_sandbox(self: &Arc<Self>, realm: Option<Realm>, id: &str) -> Result<()> {
+        let Some(sandbox) = if_there(self.sandbox(realm, id))? else { return Ok(()) };
+        to_its_end(self.clone().discard_sandbox(sandbox.id.clone())).await
+    }
+
+    pub fn sandbox(&self, realm: Option<Realm>, id: &str) -> Result<Arc<Sandbox>> {
+        self.records.read().sandboxes.find(realm, id)
+    }
+
+    /// Newest first. `filter.sandbox` is not used.
+    pub fn sandboxes(&self, filter: &Filter) -> Vec<Arc<Sandbox>> {
+        self.records.read().list_sandboxes(filter)
+    }
+
+    pub async fn create_container(
+        self: &Arc<Self>,
+        realm: Option<Realm>,
+        sandbox: &str,
+        config: ContainerConfig,
+    ) -> Result<ContainerId> {
+        let sandbox = self.sandbox(realm, sandbox)?;
+        to_its_end(self.clone().make_container(sandbox, config)).await
+    }
+
+    pub async fn start_container(self: &Arc<Self>, realm: Option<Realm>, id: &str) -> Result<()> {
+        let container = self.container(realm, id)?;
+        to_its_end(self.clone().begin_container(container.id.clone())).await
+    }
+
+    /// Returns once it is stopped; the exit is `None` for one that is not there.
+    pub async fn stop_container(
+        self: &Arc<Self>,
+        realm: Option<Realm>,
+        id: &str,
+        grace: Duration,
+    ) -> Result<Option<Exit>> {
+        let Some(container) = if_there(self.container(realm, id))? else { return Ok(None) };
+        let (runtime, plan) = (self.clone(), self.stop_plan(&container, grace));
+        to_its_end(async move { runtime.end_container(&container.id, plan).await }).await
+    }
+
+    pub async fn remove_container(self: &Arc<Self>, realm: Option<Realm>, id: &str) -> Result<()> {
+        let Some(container) = if_there(self.container(realm, id))? else { return Ok(()) };
+        to_its_end(self.clone().discard_container(container.id.clone())).await
+    }
+
+    pub fn container(&self, realm: Option<Realm>, id: &str) -> Result<Arc<Container>> {
+        self.records.read().containers.find(realm, id)
+    }
+
+    /// Newest first.
+    pub fn containers(&self, filter: &Filter) -> Vec<Arc<Container>> {
+        self.records.read().list_containers(filter)
+    }
+
+    /// Applies what can be applied, or changes nothing.
+    pub async fn update_resources(
+        self: &Arc<Self>,
+        realm: Option<Realm>,
+        id: &str,
+        update: &Resources,
+    ) -> Result<()> {
+        let container = self.container(realm, id)?;
+        let update = launch::applied(update)?;
+        to_its_end(self.clone().set_limits(container.id.clone(), update)).await
+    }
+
+    pub async fn reopen_log(&self, realm: Option<Realm>, id: &str) -> Result<()> {
+        let container = self.container(realm, id)?;
+        self.reopen(&container).await
+    }
+
+    /// `timeout` of `None` waits for ever; over it is `Error::DeadlineExceeded`, and nothing of
+    /// the program is left.
+    pub async fn exec(
+        self: &Arc<Self>,
+        realm: Option<Realm>,
+        id: &str,
+        argv: Vec<String>,
+        timeout: Option<Duration>,
+    ) -> Result<ExecOutput> {
+        let container = self.container(realm, id)?;
+        to_its_end(self.clone().run_in(container, argv, timeout)).await
+    }
+
+    /// Running containers that match.
+    pub async fn container_usage(&self, filter: &Filter) -> Result<Vec<ContainerUsage>> {
+        Ok(self.usage_of(self.containers(filter)).await)
+    }
+
+    /// Ready sandboxes that match.
+    pub async fn sandbox_usage(&self, filter: &Filter) -> Result<Vec<SandboxUsage>> {
+        Ok(self.usage_of_sandboxes(self.sandboxes(filter)).await)
+    }
+
+    /// Remembers the kubelet's pod CIDR (UpdateRuntimeConfig).
+    pub async fn set_pod_cidr(&self, cidr: &str) -> Result<()> {
+        self.records.change(vec![Change::SetPodCidr(cidr.to_owned())]).await
+    }
+}

@@ -1,0 +1,310 @@
+//! Making, stopping and removing sandboxes.
+//!
+//! What a kill -9 of the daemon leaves after each step of making one, and who puts it right:
+//! the name's reservation (nothing: it is kept in memory), the folder (recovery removes what no
+//! record names), a sandbox in the shim (the same), the record "ready" (whole). Removing goes
+//! the other way: the record "removing" comes first, durably, and recovery finishes it.
+
+use std::sync::Arc;
+
+use super::change::Change;
+use super::client::{answer, failure};
+use super::records::now;
+use super::shims::{Seat, Shim};
+use super::{Runtime, etc_layer, sweep};
+use crate::error::{Error, Result};
+use crate::model::container::{ContainerState, ContainerVerb, Exit, Reason};
+use crate::model::cpuset::CpuSet;
+use crate::model::handler::{Handler, ProcessPlace, StorePlace};
+use crate::model::ids::SandboxId;
+use crate::model::sandbox::{Realm, Sandbox, SandboxConfig, SandboxState, SandboxVerb};
+use crate::model::signal;
+use crate::proto::shim as wire;
+
+/// How many shims are asked for a place before giving up: one may be full, one may die.
+const PLACES: usize = 4;
+
+impl Runtime {
+    pub(super) async fn make_sandbox(
+        self: Arc<Self>,
+        realm: Realm,
+        handler: String,
+        config: SandboxConfig,
+    ) -> Result<SandboxId> {
+        let place = self.check_sandbox(&handler, &config)?;
+        let hostname = etc_layer::hostname(&config)?;
+        let sandbox = Sandbox {
+            id: SandboxId::random(),
+            realm,
+            handler,
+            config,
+            created_at: now(),
+            state: SandboxState::Creating,
+            shim: None,
+        };
+        self.records.change_passing(Change::AddSandbox(sandbox.clone())).await?;
+        if let Err(error) = self.place_sandbox(&sandbox, place, hostname).await {
+            self.sweep(vec![self.folders.sandbox(&sandbox.id)]).await;
+            self.records.change(vec![Change::ForgetSandbox(sandbox.id)]).await?;
+            return Err(error);
+        }
+        Ok(sandbox.id)
+    }
+
+    /// The parts of a request that are the core's to check.
+    fn check_sandbox(&self, name: &str, config: &SandboxConfig) -> Result<ProcessPlace> {
+        let parts = [
+            ("name", &config.name.name),
+            ("uid", &config.name.uid),
+            ("namespace", &config.name.namespace),
+        ];
+        if let Some((part, _)) = parts.into_iter().find(|(_, value)| value.is_empty()) {
+            return Err(Error::Invalid(format!("the sandbox's metadata has no {part}")));
+        }
+        if let Some(dns) = &config.dns {
+            etc_layer::check_dns(dns)?;
+        }
+        let Handler { store, process } = self.config.handler(name).ok_or_else(|| {
+            Error::Invalid(format!(
+                "no runtime handler {name:?}; there are {}",
+                self.config.handler_names().join(", ")
+            ))
+        })?;
+        match store {
+            StorePlace::Child => Ok(process),
+            StorePlace::Shared => Err(Error::Refused(format!(
+                "handler {name} (store = shared) is not available yet, use wasm or wasm-isolated"
+            ))),
+        }
+    }
+
+    async fn place_sandbox(
+        &self,
+        sandbox: &Sandbox,
+        place: ProcessPlace,
+        hostname: String,
+    ) -> Result<()> {
+        let request = self.sandbox_request(sandbox, &hostname)?;
+        let layer = self.folders.etc_layer(&sandbox.id);
+        let dns = sandbox.config.dns.clone();
+        let made =
+            tokio::task::spawn_blocking(move || etc_layer::make(&layer, &hostname, dns.as_ref()));
+        let made = async {
+            made.await
+                .unwrap_or_else(|_| Err(Error::Internal("making a layer panicked".to_owned())))
+        };
+        let seat = self.seat(sandbox, place);
+        let (made, seat) = tokio::join!(made, seat);
+        let outcome = match (made, seat) {
+            (Ok(()), Ok(seat)) => self.seat_sandbox(sandbox, place, (seat, request)).await,
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        };
+        if outcome.is_err() {
+            self.shims.end_surplus().await;
+        }
+        outcome
+    }
+
+    fn sandbox_request(
+        &self,
+        sandbox: &Sandbox,
+        hostname: &str,
+    ) -> Result<wire::CreateSandboxRequest> {
+        let network = match sandbox.config.wants_host_network() {
+            true => wire::create_sandbox_request::Network::Host,
+            false => wire::create_sandbox_request::Network::Own,
+        };
+        // CRI's pod resources are sums over the containers that name a limit, so a memory limit
+        // of theirs would end pods in which another container names none.
+        let cpus = sandbox.config.resources.as_ref().map(|r| r.cpuset_cpus.clone());
+        let cpuset_cpus = cpus.unwrap_or_default();
+        if !cpuset_cpus.is_empty() {
+            CpuSet::parse(&cpuset_cpus).map_err(Error::Invalid)?;
+        }
+        Ok(wire::CreateSandboxRequest {
+            id: sandbox.id.to_string(),
+            hostname: hostname.to_owned(),
+            network: network.into(),
+            etc_layer: self.folders.etc_layer(&sandbox.id).to_string_lossy().into_owned(),
+            cpuset_cpus,
+            memory_limit: 0,
+        })
+    }
+
+    async fn seat(&self, sandbox: &Sandbox, place: ProcessPlace) -> Result<Seat> {
+        match place {
+            ProcessPlace::Shared => self.shims.shared_seat().await,
+            ProcessPlace::Pod => {
+                self.shims.own_seat(&sandbox.id, &sandbox.config.cgroup_parent).await
+            }
+        }
+    }
+
+    /// Asks one shim after the other, since one may be full or dead without the pool's knowing.
+    async fn seat_sandbox(
+        &self,
+        sandbox: &Sandbox,
+        place: ProcessPlace,
+        (mut seat, request): (Seat, wire::CreateSandboxRequest),
+    ) -> Result<()> {
+        let doing = "making a sandbox";
+        for _ in 1..PLACES {
+            let mut wire = seat.shim().wire();
+            match answer(doing, wire.create_sandbox(request.clone())).await {
+                Ok(_) => return self.record_ready(sandbox, seat).await,
+                Err(Error::Exhausted(_)) => seat.refused(),
+                Err(Error::Unavailable(_)) => {
+                    // Dead or about to be found so; full keeps others from it meanwhile.
+                    let _ = wire.remove_sandbox(by_id(&sandbox.id)).await;
+                    seat.refused();
+                }
+                Err(error) => {
+                    // It may have been made and the answer lost.
+                    let _ = wire.remove_sandbox(by_id(&sandbox.id)).await;
+                    return Err(error);
+                }
+            }
+            seat = self.seat(sandbox, place).await?;
+        }
+        Err(Error::Unavailable("no shim takes the sandbox".to_owned()))
+    }
+
+    async fn record_ready(&self, sandbox: &Sandbox, seat: Seat) -> Result<()> {
+        let shim = seat.shim().clone();
+        let ready = SandboxVerb::Ready(shim.id.clone());
+        let recorded = self.records.set_sandbox(&sandbox.id, ready).await;
+        // A shim that died before the record named it was buried without this sandbox.
+        if recorded.is_ok() && self.shims.is_alive(&shim.id) {
+            seat.keep();
+            return Ok(());
+        }
+        let _ = shim.wire().remove_sandbox(by_id(&sandbox.id)).await;
+        recorded?;
+        Err(Error::Unavailable("the sandbox's shim ended while it was made".to_owned()))
+    }
+
+    pub(super) async fn end_sandbox(self: Arc<Self>, id: SandboxId) -> Result<()> {
+        let turn = self.records.turn(id.as_str());
+        let _turn = turn.operation.write().await;
+        match self.records.sandbox(&id) {
+            Some(sandbox) if sandbox.state == SandboxState::Ready => {
+                self.end_ready_sandbox(&sandbox).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the containers first, so that each exit is in the database, then what they shared.
+    /// The caller has the sandbox's turn.
+    async fn end_ready_sandbox(&self, sandbox: &Sandbox) -> Result<()> {
+        self.kill_containers(&sandbox.id).await?;
+        let shim = match self.shims.get(sandbox.shim.as_ref()) {
+            Ok(shim) => shim,
+            Err(error) => return self.settled(&sandbox.id, error).await,
+        };
+        let call = shim.wire().stop_sandbox(by_id(&sandbox.id)).await;
+        if let Err(status) = call {
+            return self.settled(&sandbox.id, failure("stopping a sandbox", &status)).await;
+        }
+        // One that was being started meanwhile was ended by the shim.
+        self.kill_containers(&sandbox.id).await?;
+        self.records.set_sandbox(&sandbox.id, SandboxVerb::Stop).await
+    }
+
+    async fn kill_containers(&self, sandbox: &SandboxId) -> Result<()> {
+        let containers = self.records.read().containers_of(sandbox);
+        let kills = containers.iter().map(|container| self.kill_container(&container.id));
+        futures::future::join_all(kills).await.into_iter().collect()
+    }
+
+    /// Ends a container whatever state it is in; one that never ran is exited too.
+    async fn kill_container(&self, id: &crate::model::ids::ContainerId) -> Result<()> {
+        self.end_container(id, (signal::KILL, std::time::Duration::ZERO)).await?;
+        let state = self.records.container(id).map(|container| container.state.clone());
+        if state == Some(ContainerState::Created) {
+            let exit = Exit {
+                code: 137,
+                reason: Reason::Error,
+                message: "the sandbox was stopped before the container was started".to_owned(),
+                finished_at: now(),
+            };
+            match self.records.set_container(id, ContainerVerb::Exit(exit)).await {
+                Err(Error::NotFound { .. }) | Ok(()) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// After a call to a sandbox's shim failed: fine when the shim is dead and buried, which
+    /// makes its sandboxes not ready; else `error`.
+    async fn settled(&self, id: &SandboxId, error: Error) -> Result<()> {
+        if !matches!(error, Error::Unavailable(_)) {
+            return Err(error);
+        }
+        let done = || {
+            let sandbox = self.records.sandbox(id);
+            sandbox.is_none_or(|sandbox| sandbox.state != SandboxState::Ready).then_some(())
+        };
+        self.await_news(id.as_str(), done).await.ok_or(error)
+    }
+
+    pub(super) async fn discard_sandbox(self: Arc<Self>, id: SandboxId) -> Result<()> {
+        let turn = self.records.turn(id.as_str());
+        let _turn = turn.operation.write().await;
+        let Some(sandbox) = self.records.sandbox(&id) else { return Ok(()) };
+        if sandbox.state == SandboxState::Ready {
+            self.end_ready_sandbox(&sandbox).await?;
+        }
+        self.records.set_sandbox(&id, SandboxVerb::Remove).await?;
+        self.finish_removal(&sandbox).await
+    }
+
+    /// What comes after the record says "removing". The caller has the sandbox's turn.
+    pub(super) async fn finish_removal(&self, sandbox: &Sandbox) -> Result<()> {
+        let shim = self.shims.get(sandbox.shim.as_ref());
+        if let Ok(shim) = &shim {
+            self.remove_from_shim(shim, &sandbox.id).await?;
+        }
+        let containers = self.records.read().containers_of(&sandbox.id);
+        let mut folders: Vec<_> = containers.iter().map(|c| self.folders.root_of(&c.id)).collect();
+        folders.push(self.folders.sandbox(&sandbox.id));
+        self.sweep(folders).await;
+        self.records.change(vec![Change::ForgetSandbox(sandbox.id.clone())]).await?;
+        if let Ok(shim) = shim {
+            shim.release();
+            self.shims.end_surplus().await;
+        }
+        Ok(())
+    }
+
+    async fn remove_from_shim(&self, shim: &Arc<Shim>, id: &SandboxId) -> Result<()> {
+        match shim.wire().remove_sandbox(by_id(id)).await {
+            Ok(_) => Ok(()),
+            Err(status) => match failure("removing a sandbox", &status) {
+                Error::NotFound { .. } => Ok(()),
+                // A dead shim holds nothing.
+                Error::Unavailable(_) if super::client::is_gone(&shim.folder.socket()).await => {
+                    Ok(())
+                }
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Removes folders; what cannot be removed now is removed when the daemon starts again.
+    pub(super) async fn sweep(&self, folders: Vec<std::path::PathBuf>) {
+        let swept = tokio::task::spawn_blocking(move || {
+            for folder in folders {
+                if let Err(error) = sweep::remove(&folder) {
+                    tracing::warn!(%error, "a folder stays until the next start");
+                }
+            }
+        });
+        let _ = swept.await;
+    }
+}
+
+pub(super) fn by_id(id: &SandboxId) -> wire::SandboxRequest {
+    wire::SandboxRequest { id: id.to_string() }
+}

@@ -1,0 +1,376 @@
+//! A container as others hold it: what it is made of, which phase it is in, and how it is
+//! started, stopped and changed. Its guest runs on a thread of its own (`life`).
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, timeout};
+
+use super::cpu::{self, Member, Threads};
+use super::guest::{Context, Network, Stdin};
+use super::host::Host;
+use super::kill::Kill;
+use super::ledger::{Budget, Ledger};
+use super::log::LogFile;
+use super::mounts::{MountSpec, RootAccess, Tree};
+use super::output::Output;
+use super::phase::{Phase, Verb};
+use super::programs::{Code, Loaded};
+use super::sandbox::Sandbox;
+use super::sessions::Sessions;
+use super::wasi::fs::Root;
+use super::{ending, lock};
+use crate::error::{Error, Result};
+use crate::model::container::Exit;
+use crate::model::cpuset::CpuSet;
+use crate::model::exits::ExitRecord;
+use crate::model::ids::{ContainerId, SandboxId};
+
+/// How long a killed guest's thread is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest pause between two interruptions of a thread that is to go.
+pub const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
+const SIGKILL: u32 = 9;
+
+/// What CreateContainer asked for.
+#[derive(Clone, Debug)]
+pub struct ContainerSpec {
+    pub id: ContainerId,
+    pub sandbox: SandboxId,
+    pub code: Code,
+    pub root: RootFs,
+    pub mounts: Vec<MountSpec>,
+    pub argv: Vec<String>,
+    /// NAME=value.
+    pub env: Vec<String>,
+    pub working_dir: String,
+    /// The entry module's path inside the root.
+    pub entry_path: String,
+    /// `None` discards output.
+    pub log_path: Option<PathBuf>,
+    pub limits: Limits,
+}
+
+#[derive(Clone, Debug)]
+pub struct RootFs {
+    /// The topmost first.
+    pub layers: Vec<PathBuf>,
+    pub upper: PathBuf,
+    pub work: PathBuf,
+    pub access: RootAccess,
+}
+
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes; `u64::MAX` sets no limit.
+    pub memory: u64,
+    pub descriptors: u32,
+    pub handles: u32,
+    /// `None` leaves the sandbox's.
+    pub cpus: Option<CpuSet>,
+}
+
+pub struct Container {
+    pub spec: ContainerSpec,
+    pub sandbox: Arc<Sandbox>,
+    pub host: Arc<Host>,
+    pub ledger: Arc<Ledger>,
+    /// Ends the main program.
+    pub kill: Arc<Kill>,
+    pub threads: Threads,
+    pub sessions: Arc<Sessions>,
+    /// `None`: as the shim's threads are born.
+    cpus: Mutex<Option<CpuSet>>,
+    phase: watch::Sender<Phase>,
+    /// Somebody has claimed to start it, to publish its end.
+    started: AtomicBool,
+    ended: AtomicBool,
+    /// The signal a kill stands for; 0 while there was none.
+    signal: AtomicU32,
+    stuck: AtomicU32,
+    orders: mpsc::Sender<Order>,
+    parts: Mutex<Option<Arc<Parts>>>,
+}
+
+/// What the container's thread waits for once everything is built.
+pub enum Order {
+    /// Answers with the start's time, or why it cannot be.
+    Start(oneshot::Sender<Result<i64>>),
+    /// Ends a container that never ran; the signal is what its exit says.
+    End { signal: u32 },
+}
+
+/// What is there from the build to the end.
+pub struct Parts {
+    pub program: Loaded,
+    pub root: Arc<Root>,
+    pub tree: Tree,
+    pub log: Option<Arc<LogFile>>,
+}
+
+impl Container {
+    /// A container of `sandbox` and the orders that its thread is to follow.
+    pub fn new(
+        host: Arc<Host>,
+        sandbox: Arc<Sandbox>,
+        spec: ContainerSpec,
+    ) -> (Arc<Self>, mpsc::Receiver<Order>) {
+        let (orders, to_follow) = mpsc::channel();
+        let memory = Budget::within(sandbox.memory.clone(), spec.limits.memory);
+        let cpus = spec.limits.cpus.clone().or_else(|| sandbox.spec.cpus.clone());
+        let container = Self {
+            ledger: Arc::new(Ledger::new(memory, spec.limits.descriptors, spec.limits.handles)),
+            kill: Arc::new(Kill::new(host.engine.clone())),
+            threads: Threads::default(),
+            sessions: Arc::default(),
+            cpus: Mutex::new(cpus),
+            phase: watch::Sender::new(Phase::Created),
+            started: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            signal: AtomicU32::new(0),
+            stuck: AtomicU32::new(0),
+            orders,
+            parts: Mutex::new(None),
+            spec,
+            sandbox,
+            host,
+        };
+        (Arc::new(container), to_follow)
+    }
+
+    pub fn id(&self) -> &ContainerId {
+        &self.spec.id
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.phase.borrow().clone()
+    }
+
+    pub fn is_running(&self) -> bool {
+        matches!(*self.phase.borrow(), Phase::Running { .. })
+    }
+
+    /// Threads of it that were left behind in a system call.
+    pub fn stuck_threads(&self) -> u32 {
+        self.stuck.load(Ordering::Relaxed)
+    }
+
+    /// What was built; [`Error::Precondition`] before that and after the end.
+    pub fn parts(&self) -> Result<Arc<Parts>> {
+        lock(&self.parts).clone().ok_or_else(|| {
+            Error::Precondition(format!(
+                "container {} is {}",
+                self.id(),
+                self.phase.borrow().name()
+            ))
+        })
+    }
+
+    /// Runs the entry point; returns the time at which it began. [`Error::Start`] says what is
+    /// missing, and the container has ended then.
+    pub async fn start(&self) -> Result<i64> {
+        let wrong = |is: &str| {
+            Error::Precondition(format!("container {} is {is}, expected created", self.id()))
+        };
+        let name = self.phase.borrow().name();
+        if name != Phase::Created.name() {
+            return Err(wrong(name));
+        }
+        if self.started.swap(true, Ordering::AcqRel) {
+            return Err(wrong("starting"));
+        }
+        let (answer, answered) = oneshot::channel();
+        let sent = self.orders.send(Order::Start(answer));
+        sent.map_err(|_| wrong("ending"))?;
+        answered.await.unwrap_or_else(|_| Err(wrong("ending")))
+    }
+
+    /// Ends the guest: by itself within `grace`, else from outside. Returns once its thread,
+    /// descriptors and mounts are gone, always with the one exit that it has.
+    pub async fn stop(&self, signal: u32, grace: Duration) -> Exit {
+        // Only a thread that still waits for its start reads this.
+        let _ = self.orders.send(Order::End { signal });
+        if let Ok(exit) = timeout(grace, self.exited()).await {
+            return exit;
+        }
+        let signal = if grace.is_zero() { signal } else { SIGKILL };
+        let _ = self.signal.compare_exchange(0, signal, Ordering::AcqRel, Ordering::Acquire);
+        self.sessions.close();
+        match end(&self.kill, self.exited()).await {
+            Some(exit) => exit,
+            None => self.leave_behind().await,
+        }
+    }
+
+    /// Resolves to the exit once there is one.
+    pub async fn exited(&self) -> Exit {
+        let mut phase = self.phase.subscribe();
+        // The sender lives in self, so waiting ends by the exit alone.
+        let exit = phase.wait_for(|phase| phase.exit().is_some()).await.ok();
+        exit.and_then(|phase| phase.exit().cloned()).unwrap_or_else(ending::stuck)
+    }
+
+    /// Gives up on the thread: its mounts go as soon as its system call returns.
+    async fn leave_behind(&self) -> Exit {
+        tracing::error!(container = %self.id(), "a thread is stuck in a system call");
+        self.count_stuck(1);
+        let parts = lock(&self.parts).take();
+        if let Some(parts) = parts {
+            let taken = on_thread("w-umount", move || parts.tree.take_down());
+            if let Ok(Ok(Err(error))) | Ok(Err(error)) = timeout(PATIENCE, taken).await {
+                tracing::error!(container = %self.id(), %error, "cannot take a root down");
+            }
+        }
+        self.publish(ending::stuck());
+        self.exited().await
+    }
+
+    /// Replaces the limits, for running threads too; on an error nothing has changed. The number
+    /// of handles is fixed when a Store is made.
+    pub fn update(&self, limits: &Limits) -> Result<()> {
+        let mut own = lock(&self.cpus);
+        let cpus = limits.cpus.clone().or_else(|| self.sandbox.spec.cpus.clone());
+        if *own != cpus {
+            let mut threads = self.threads.ids();
+            threads.extend(self.kill.threads());
+            cpu::pin(&threads, cpus.as_ref().unwrap_or(&self.host.cpus))?;
+            *own = cpus;
+        }
+        self.ledger.memory.set_limit(limits.memory);
+        if limits.descriptors != 0 {
+            self.ledger.descriptors.set_limit(u64::from(limits.descriptors));
+        }
+        Ok(())
+    }
+
+    /// Makes the calling thread one of the container's: its network, its CPUs, its CPU time.
+    pub fn enter(&self) -> Result<Member<'_>> {
+        let member = self.threads.enter();
+        self.sandbox.join()?;
+        let cpus = lock(&self.cpus);
+        if let Some(cpus) = &*cpus {
+            cpu::pin_self(cpus)?;
+        }
+        Ok(member)
+    }
+
+    /// What a program of this container is run with.
+    pub fn context(&self, root: Arc<Root>, run: Run) -> Context {
+        Context {
+            argv: run.argv,
+            env: self.spec.env.clone(),
+            root,
+            working_dir: self.spec.working_dir.clone(),
+            stdin: Stdin::Empty,
+            stdout: run.stdout,
+            stderr: run.stderr,
+            ledger: self.ledger.clone(),
+            kill: run.kill,
+            network: Network::Allowed,
+        }
+    }
+
+    /// The signal that a kill of this container stands for.
+    pub fn signal(&self) -> u32 {
+        match self.signal.load(Ordering::Acquire) {
+            0 => SIGKILL,
+            signal => signal,
+        }
+    }
+
+    /// From the container's thread: everything is built.
+    pub fn install(&self, parts: Parts) -> Arc<Parts> {
+        let parts = Arc::new(parts);
+        *lock(&self.parts) = Some(parts.clone());
+        parts
+    }
+
+    /// From the container's thread: what is to be taken down; nothing when that is being done.
+    pub fn uninstall(&self) -> Option<Arc<Parts>> {
+        lock(&self.parts).take()
+    }
+
+    /// From the container's thread: the guest is about to run.
+    pub fn begin(&self, at: i64) {
+        self.go(Verb::Begin { at });
+    }
+
+    /// Tells the exit, first to the journal, then to everybody; only the first exit counts.
+    pub fn publish(&self, exit: Exit) {
+        if self.ended.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.host.exits.record(ExitRecord {
+            container: self.id().to_string(),
+            sandbox: self.spec.sandbox.to_string(),
+            started_at: self.phase.borrow().started_at(),
+            exit: exit.clone(),
+        });
+        self.go(Verb::End(exit));
+    }
+
+    /// Ends a container that could not be built, whose end is nobody's news.
+    pub fn abandon(&self, exit: Exit) {
+        self.ended.store(true, Ordering::Release);
+        self.go(Verb::End(exit));
+    }
+
+    pub fn count_stuck(&self, threads: u32) {
+        self.stuck.fetch_add(threads, Ordering::Relaxed);
+    }
+
+    fn go(&self, verb: Verb) {
+        self.phase.send_if_modified(|phase| match phase.after(verb) {
+            Some(next) => {
+                *phase = next;
+                true
+            }
+            None => false,
+        });
+    }
+}
+
+/// What differs between the main program's run and an exec's.
+pub struct Run {
+    pub argv: Vec<String>,
+    pub stdout: Arc<dyn Output>,
+    pub stderr: Arc<dyn Output>,
+    pub kill: Arc<Kill>,
+}
+
+/// Kills and interrupts until `gone` resolves; `None` when it does not for [`PATIENCE`].
+pub async fn end<T>(kill: &Kill, gone: impl Future<Output = T>) -> Option<T> {
+    kill.kill();
+    let mut gone = std::pin::pin!(gone);
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Ok(result) = timeout(pause, gone.as_mut()).await {
+            return Some(result);
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        kill.interrupt();
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Does something that may block on a short-lived thread.
+pub async fn on_thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    let (done, is_done) = oneshot::channel();
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || done.send(work()))
+        .map_err(|error| Error::Exhausted(format!("starting a thread: {error}")))?;
+    is_done.await.map_err(|_| Error::Internal(format!("thread {name} failed")))
+}

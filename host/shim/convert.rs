@@ -1,0 +1,229 @@
+//! Wire messages to what the shim works with, and back. Nothing is done here.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tonic::{Code as GrpcCode, Status};
+
+use super::container::{ContainerSpec, Limits, RootFs};
+use super::exec::{ExecOutcome, ExecSpec};
+use super::guest::Form;
+use super::mounts::{MountAccess, MountPropagation, MountSpec, RootAccess};
+use super::phase::Phase;
+use super::programs::Code;
+use super::resolve::Found;
+use super::sandbox::{NetworkMode, SandboxSpec};
+use super::{cpu, host::Host};
+use crate::error::{Error, Result};
+use crate::model::container::Exit;
+use crate::model::exits::ExitRecord;
+use crate::model::ids::{ContainerId, SandboxId};
+use crate::proto::shim as wire;
+
+/// The gRPC status that an error is told as.
+pub fn status(error: Error) -> Status {
+    let code = match &error {
+        Error::NotFound { .. } => GrpcCode::NotFound,
+        Error::NameReserved { .. } => GrpcCode::AlreadyExists,
+        Error::Invalid(_) | Error::Refused(_) | Error::Ambiguous { .. } => {
+            GrpcCode::InvalidArgument
+        }
+        Error::WrongState { .. } | Error::Precondition(_) | Error::Start(_) => {
+            GrpcCode::FailedPrecondition
+        }
+        Error::StaleCode(_) => GrpcCode::DataLoss,
+        Error::DeadlineExceeded(_) => GrpcCode::DeadlineExceeded,
+        Error::Exhausted(_) => GrpcCode::ResourceExhausted,
+        Error::Unavailable(_) => GrpcCode::Unavailable,
+        Error::Unimplemented(_) => GrpcCode::Unimplemented,
+        Error::Io { .. } | Error::Internal(_) => GrpcCode::Internal,
+    };
+    Status::new(code, error.to_string())
+}
+
+pub fn sandbox_id(text: &str) -> Result<SandboxId> {
+    SandboxId::parse(text).ok_or_else(|| Error::Invalid(format!("{text:?} is no sandbox id")))
+}
+
+pub fn container_id(text: &str) -> Result<ContainerId> {
+    ContainerId::parse(text).ok_or_else(|| Error::Invalid(format!("{text:?} is no container id")))
+}
+
+pub fn sandbox_spec(asked: wire::CreateSandboxRequest, host: &Host) -> Result<SandboxSpec> {
+    use wire::create_sandbox_request::Network;
+    Ok(SandboxSpec {
+        id: sandbox_id(&asked.id)?,
+        network: match asked.network() {
+            Network::Host => NetworkMode::Host,
+            Network::Own => NetworkMode::Own,
+        },
+        etc_layer: optional_path(&asked.etc_layer)?,
+        cpus: cpu::parse(&asked.cpuset_cpus, &host.machine)?,
+        memory: bytes(asked.memory_limit),
+    })
+}
+
+pub fn container_spec(asked: wire::CreateContainerRequest, host: &Host) -> Result<ContainerSpec> {
+    let missing = |what: &str| Error::Invalid(format!("a container without {what}"));
+    let root = asked.root.ok_or_else(|| missing("a root"))?;
+    Ok(ContainerSpec {
+        id: container_id(&asked.id)?,
+        sandbox: sandbox_id(&asked.sandbox_id)?,
+        code: code(asked.code.ok_or_else(|| missing("code"))?)?,
+        root: RootFs {
+            layers: root.layers.iter().map(|layer| path(layer)).collect::<Result<_>>()?,
+            upper: path(&root.upper)?,
+            work: path(&root.work)?,
+            access: if root.readonly { RootAccess::ReadOnly } else { RootAccess::ReadWrite },
+        },
+        mounts: asked.mounts.into_iter().map(mount).collect::<Result<_>>()?,
+        argv: asked.argv,
+        env: asked.env,
+        working_dir: if asked.working_dir.is_empty() { "/".to_owned() } else { asked.working_dir },
+        entry_path: asked.entry_path,
+        log_path: optional_path(&asked.log_path)?,
+        limits: limits(asked.limits.unwrap_or_default(), host)?,
+    })
+}
+
+pub fn limits(asked: wire::Limits, host: &Host) -> Result<Limits> {
+    Ok(Limits {
+        memory: bytes(asked.memory),
+        descriptors: asked.descriptors,
+        handles: asked.handles,
+        cpus: cpu::parse(&asked.cpuset_cpus, &host.machine)?,
+    })
+}
+
+pub fn exec_spec(asked: wire::ExecRequest) -> Result<ExecSpec> {
+    Ok(ExecSpec {
+        code: asked.code.map(code).transpose()?,
+        argv: asked.argv,
+        timeout: (asked.timeout_ms > 0).then(|| Duration::from_millis(asked.timeout_ms)),
+        max_output: usize::try_from(asked.max_output).unwrap_or(usize::MAX),
+    })
+}
+
+pub fn exec_response(outcome: ExecOutcome) -> wire::ExecResponse {
+    wire::ExecResponse {
+        stdout: outcome.stdout.into(),
+        stderr: outcome.stderr.into(),
+        exit: outcome.exit.map(exit),
+    }
+}
+
+pub fn resolve_response(found: Found) -> wire::ResolveProgramResponse {
+    use wire::resolve_program_response::Program;
+    let program = match found {
+        Found::Entrypoint => Program::Entrypoint(wire::Empty {}),
+        Found::File { path, digest } => Program::File(wire::ProgramFile { path, digest }),
+        Found::Nothing(paths) => Program::Nothing(wire::ProgramList { paths }),
+    };
+    wire::ResolveProgramResponse { program: Some(program) }
+}
+
+pub fn container_state(
+    id: &ContainerId,
+    sandbox: &SandboxId,
+    phase: &Phase,
+) -> wire::ContainerState {
+    use wire::container_state::Phase as WirePhase;
+    let wire_phase = match phase {
+        Phase::Created => WirePhase::Created,
+        Phase::Running { .. } => WirePhase::Running,
+        Phase::Exited { .. } => WirePhase::Exited,
+    };
+    wire::ContainerState {
+        id: id.to_string(),
+        sandbox_id: sandbox.to_string(),
+        phase: wire_phase.into(),
+        started_at: phase.started_at(),
+        exit: phase.exit().cloned().map(exit),
+    }
+}
+
+pub fn event(record: ExitRecord) -> wire::Event {
+    wire::Event {
+        container_id: record.container,
+        sandbox_id: record.sandbox,
+        exit: Some(exit(record.exit)),
+    }
+}
+
+pub fn exit(exit: Exit) -> wire::Exit {
+    wire::Exit {
+        code: exit.code,
+        reason: exit.reason.to_string(),
+        message: exit.message,
+        finished_at: exit.finished_at,
+    }
+}
+
+fn code(asked: wire::Code) -> Result<Code> {
+    use wire::code::Form as WireForm;
+    Ok(Code {
+        path: path(&asked.path)?,
+        form: match asked.form() {
+            WireForm::Module => Form::Module,
+            WireForm::Component => Form::Component,
+        },
+        sha256: asked.sha256,
+        module: asked.module,
+    })
+}
+
+fn mount(asked: wire::Mount) -> Result<MountSpec> {
+    let propagation = match asked.propagation() {
+        wire::mount::Propagation::Private => MountPropagation::Private,
+        wire::mount::Propagation::HostToContainer => MountPropagation::HostToContainer,
+    };
+    let access = match (asked.readonly, asked.recursive) {
+        (false, _) => MountAccess::ReadWrite,
+        (true, false) => MountAccess::ReadOnly,
+        (true, true) => MountAccess::RecursiveReadOnly,
+    };
+    path(&asked.container_path)?;
+    let host_path = path(&asked.host_path)?;
+    Ok(MountSpec { container_path: asked.container_path, host_path, access, propagation })
+}
+
+fn path(text: &str) -> Result<PathBuf> {
+    let path = PathBuf::from(text);
+    match path.is_absolute() {
+        true => Ok(path),
+        false => Err(Error::Invalid(format!("{text:?} is not an absolute path"))),
+    }
+}
+
+fn optional_path(text: &str) -> Result<Option<PathBuf>> {
+    if text.is_empty() { Ok(None) } else { path(text).map(Some) }
+}
+
+/// 0 and less set no limit.
+fn bytes(limit: i64) -> u64 {
+    u64::try_from(limit).ok().filter(|&limit| limit > 0).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_limit_is_the_largest_one() {
+        assert_eq!(bytes(0), u64::MAX);
+        assert_eq!(bytes(-1), u64::MAX);
+        assert_eq!(bytes(5), 5);
+    }
+
+    #[test]
+    fn relative_paths_are_refused() {
+        assert!(matches!(path("etc/hosts"), Err(Error::Invalid(_))));
+        assert_eq!(optional_path("").expect("none"), None);
+    }
+
+    #[test]
+    fn stale_code_is_told_as_data_loss_and_a_start_error_as_a_failed_precondition() {
+        assert_eq!(status(Error::StaleCode("x".into())).code(), GrpcCode::DataLoss);
+        assert_eq!(status(Error::Start("x".into())).code(), GrpcCode::FailedPrecondition);
+    }
+}

@@ -1,0 +1,189 @@
+//! Threads' CPUs and CPU time. Knows nothing of whose threads they are.
+#![allow(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use rustix::process::Pid;
+use rustix::thread::{sched_getaffinity, sched_setaffinity};
+
+use super::lock;
+use crate::error::{Error, Result};
+use crate::model::cpuset::CpuSet;
+
+/// The threads that work for one owner, and the CPU time of those that have ended.
+#[derive(Default)]
+pub struct Threads(Mutex<Crew>);
+
+#[derive(Default)]
+struct Crew {
+    live: BTreeSet<i32>,
+    ended_nanos: u64,
+}
+
+impl Threads {
+    /// Counts the calling thread in, until the returned value is dropped on the same thread.
+    pub fn enter(&self) -> Member<'_> {
+        let tid = rustix::thread::gettid().as_raw_nonzero().get();
+        lock(&self.0).live.insert(tid);
+        Member { threads: self, tid }
+    }
+
+    /// Nanoseconds of all threads, ended ones included.
+    pub fn cpu_nanos(&self) -> u64 {
+        let crew = lock(&self.0);
+        crew.ended_nanos + crew.live.iter().map(|&tid| thread_nanos(tid)).sum::<u64>()
+    }
+
+    pub fn count(&self) -> usize {
+        lock(&self.0).live.len()
+    }
+
+    pub fn ids(&self) -> Vec<i32> {
+        lock(&self.0).live.iter().copied().collect()
+    }
+
+    /// Keeps time that others took: their threads have ended.
+    pub fn inherit(&self, nanos: u64) {
+        lock(&self.0).ended_nanos += nanos;
+    }
+}
+
+pub struct Member<'a> {
+    threads: &'a Threads,
+    tid: i32,
+}
+
+impl Drop for Member<'_> {
+    fn drop(&mut self) {
+        let mut crew = lock(&self.threads.0);
+        crew.ended_nanos += thread_nanos(self.tid);
+        crew.live.remove(&self.tid);
+    }
+}
+
+/// CPU time of a thread of this process; 0 when it is gone.
+fn thread_nanos(tid: i32) -> u64 {
+    // The kernel's name for a thread's clock (CPUCLOCK_PERTHREAD | CPUCLOCK_SCHED), as
+    // pthread_getcpuclockid makes it.
+    let clock: libc::clockid_t = (!tid << 3) | 6;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid timespec to write to; a clock that is none gives EINVAL.
+    if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
+        return 0;
+    }
+    (time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec as u64)
+}
+
+/// The CPUs the calling thread may run on.
+pub fn own() -> CpuSet {
+    let Ok(mask) = sched_getaffinity(None) else { return CpuSet::default() };
+    (0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| mask.is_set(cpu)).collect()
+}
+
+/// Reads a cpuset that a caller named; empty is none. [`Error::Invalid`] unless every CPU of it
+/// is one of `machine`'s.
+pub fn parse(text: &str, machine: &CpuSet) -> Result<Option<CpuSet>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let cpus = CpuSet::parse(text).map_err(Error::Invalid)?;
+    let absent = cpus.iter().find(|&cpu| !machine.contains(cpu));
+    match absent {
+        Some(absent) => Err(Error::Invalid(format!(
+            "cpu list {text:?} names CPU {absent}, this machine gives {machine}"
+        ))),
+        None => Ok(Some(cpus)),
+    }
+}
+
+/// The CPUs that are online.
+pub fn machine() -> CpuSet {
+    std::fs::read_to_string("/sys/devices/system/cpu/online")
+        .ok()
+        .and_then(|text| CpuSet::parse(&text).ok())
+        .unwrap_or_else(own)
+}
+
+/// Moves the threads `tids` of this process to `cpus`; all or, on an error, none. A thread that
+/// has ended meanwhile is no error.
+pub fn pin(tids: &[i32], cpus: &CpuSet) -> Result<()> {
+    let mut mask = rustix::thread::CpuSet::new();
+    for cpu in cpus.iter().filter(|&cpu| cpu < rustix::thread::CpuSet::MAX_CPU) {
+        mask.set(cpu);
+    }
+    let mut moved = Vec::new();
+    for tid in tids.iter().filter_map(|&tid| Pid::from_raw(tid)) {
+        let before = sched_getaffinity(Some(tid));
+        match sched_setaffinity(Some(tid), &mask) {
+            Ok(()) => moved.push((tid, before)),
+            Err(rustix::io::Errno::SRCH) => {}
+            Err(errno) => {
+                for (tid, before) in moved {
+                    if let Ok(before) = before {
+                        // The thread may be gone; it was on these CPUs a moment ago.
+                        let _ = sched_setaffinity(Some(tid), &before);
+                    }
+                }
+                return Err(Error::Invalid(format!("cpu list {cpus} cannot be used: {errno}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Moves the calling thread to `cpus`.
+pub fn pin_self(cpus: &CpuSet) -> Result<()> {
+    pin(&[rustix::thread::gettid().as_raw_nonzero().get()], cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spin(nanos: u64) {
+        let own = rustix::thread::gettid().as_raw_nonzero().get();
+        let until = thread_nanos(own) + nanos;
+        while thread_nanos(own) < until {}
+    }
+
+    #[test]
+    fn time_of_an_ended_thread_is_kept() {
+        let threads = Threads::default();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _member = threads.enter();
+                spin(3_000_000);
+                assert!(threads.cpu_nanos() >= 3_000_000);
+            });
+        });
+        assert_eq!(threads.count(), 0);
+        let kept = threads.cpu_nanos();
+        assert!(kept >= 3_000_000);
+        threads.inherit(5);
+        assert_eq!(threads.cpu_nanos(), kept + 5);
+    }
+
+    #[test]
+    fn a_cpu_that_the_machine_lacks_is_named() {
+        let machine = CpuSet::parse("0-3").expect("a cpuset");
+        let error = parse("1,9", &machine).expect_err("CPU 9 is absent");
+        assert!(error.to_string().contains("CPU 9"), "{error}");
+        assert_eq!(parse("", &machine).expect("empty is none"), None);
+    }
+
+    #[test]
+    fn a_thread_runs_where_it_is_pinned() {
+        let cpus = own();
+        let last: CpuSet = cpus.iter().last().into_iter().collect();
+        let (wanted, all) = (last.clone(), cpus.clone());
+        std::thread::spawn(move || {
+            pin_self(&wanted).expect("pins");
+            assert_eq!(own(), wanted);
+            pin_self(&all).expect("pins back");
+            assert_eq!(own(), all);
+        })
+        .join()
+        .expect("the thread ends well");
+    }
+}

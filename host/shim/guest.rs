@@ -1,0 +1,191 @@
+//! What a guest is given and how it ends, whatever its kind. `Program` is the one place that
+//! knows which worlds there are; the kinds themselves live in `wasi`.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use wasmtime::{Engine, Store, WasmBacktrace};
+
+use super::kill::{Kill, Killed};
+use super::ledger::{Ledger, OutOfMemory};
+use super::output::Output;
+use super::wasi::fs::Root;
+use super::wasi::{p1, p2, p3};
+
+/// A guest's standard input.
+pub enum Stdin {
+    /// Ends at once.
+    Empty,
+    /// The reading end of a pipe or a file.
+    Descriptor(OwnedFd),
+}
+
+/// Everything one run of a program gets. Made on the guest's own thread.
+pub struct Context {
+    pub argv: Vec<String>,
+    /// NAME=value.
+    pub env: Vec<String>,
+    pub root: Arc<Root>,
+    /// Absolute path inside the root.
+    pub working_dir: String,
+    pub stdin: Stdin,
+    pub stdout: Arc<dyn Output>,
+    pub stderr: Arc<dyn Output>,
+    pub ledger: Arc<Ledger>,
+    pub kill: Arc<Kill>,
+    /// Whether sockets may be opened at all (host network or own namespace both count).
+    pub network: Network,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    Allowed,
+    Denied,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// By itself, with this exit code.
+    Exited(i32),
+    /// By a trap: one line, then the wasm backtrace.
+    Trapped(String),
+    OutOfMemory(String),
+    Killed,
+    /// Nothing of it ran: one sentence.
+    NotStarted(String),
+}
+
+impl Ended {
+    /// Reads the end out of the error that a guest's call returned. Exit codes are read by the
+    /// kinds before, since each has its own exit error.
+    pub fn from_error(error: &wasmtime::Error) -> Self {
+        if error.is::<Killed>() {
+            return Self::Killed;
+        }
+        if let Some(out) = error.downcast_ref::<OutOfMemory>() {
+            return Self::OutOfMemory(out.to_string());
+        }
+        Self::Trapped(describe(error))
+    }
+}
+
+/// Frames of a wasm backtrace that are shown, innermost first.
+const FRAMES: usize = 32;
+
+/// The fault in one line, then the wasm frames, one a line.
+fn describe(error: &wasmtime::Error) -> String {
+    let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::to_string);
+    let causes: Vec<_> = error
+        .chain()
+        .map(ToString::to_string)
+        .filter(|cause| Some(cause) != frames.as_ref())
+        .map(|cause| cause.lines().collect::<Vec<_>>().join(" "))
+        .collect();
+    let mut text = causes.join(": ");
+    // The first line only says that a backtrace follows.
+    for line in frames.iter().flat_map(|frames| frames.lines().skip(1).take(FRAMES)) {
+        text.push('\n');
+        text.push_str(line);
+    }
+    text
+}
+
+/// A loaded program, linked as far as it can be without a Store. Shared by every container and
+/// exec that runs it.
+pub enum Program {
+    P1(p1::Program),
+    P2(p2::Program),
+    P3(p3::Program),
+}
+
+/// Which file form machine code has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Module,
+    Component,
+}
+
+impl Program {
+    /// Maps machine code that has been verified. `Err` is one sentence that names what is
+    /// missing (an import, an entry point).
+    ///
+    /// # Safety
+    /// `path` names a file that this wasmpod's compile child wrote, unchanged since.
+    #[allow(unsafe_code)]
+    pub unsafe fn load(engine: &Engine, path: &Path, form: Form) -> Result<Self, LoadError> {
+        match form {
+            Form::Module => {
+                // SAFETY: the caller's contract.
+                let module = unsafe { wasmtime::Module::deserialize_file(engine, path) }
+                    .map_err(LoadError::Code)?;
+                p1::Program::link(engine, &module).map(Self::P1).map_err(LoadError::Link)
+            }
+            Form::Component => {
+                // SAFETY: the caller's contract.
+                let component =
+                    unsafe { wasmtime::component::Component::deserialize_file(engine, path) }
+                        .map_err(LoadError::Code)?;
+                if p3::exports_command(engine, &component) {
+                    p3::Program::link(engine, &component).map(Self::P3).map_err(LoadError::Link)
+                } else {
+                    p2::Program::link(engine, &component).map(Self::P2).map_err(LoadError::Link)
+                }
+            }
+        }
+    }
+
+    /// Runs it to its end on this thread, which must be the guest's own.
+    pub fn run(&self, context: Context) -> Ended {
+        let kill = context.kill.clone();
+        let _entered = kill.enter();
+        match self {
+            Self::P1(program) => program.run(context),
+            Self::P2(program) => program.run(context),
+            Self::P3(program) => program.run(context),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub enum LoadError {
+    /// The file is not machine code for this engine: it is to be made anew.
+    Code(wasmtime::Error),
+    /// It never can run here; one sentence.
+    Link(String),
+}
+
+/// Makes `store` end when `kill` says so; `Err` when it has said so already. Every Store that
+/// runs guest code needs it.
+pub fn arm<T: Send + 'static>(store: &mut Store<T>, kill: Arc<Kill>) -> Result<(), Killed> {
+    store.set_epoch_deadline(1);
+    let seen = kill.clone();
+    store.epoch_deadline_callback(move |_| {
+        seen.check()?;
+        Ok(wasmtime::UpdateDeadline::Continue(1))
+    });
+    kill.check()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trap_reads_as_its_fault_and_its_frames() {
+        let engine = Engine::default();
+        let wat = r#"(module $app (func $inner unreachable) (func (export "run") call $inner))"#;
+        let module = wasmtime::Module::new(&engine, wat::parse_str(wat).unwrap()).unwrap();
+        let mut store = Store::new(&engine, ());
+        let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
+        let run = instance.get_typed_func::<(), ()>(&mut store, "run").unwrap();
+        let Ended::Trapped(text) = Ended::from_error(&run.call(&mut store, ()).unwrap_err()) else {
+            panic!("not a trap");
+        };
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[0].starts_with("wasm trap: wasm `unreachable`"), "{text}");
+        assert!(lines[1].contains("0: ") && lines[1].ends_with("app!inner"), "{text}");
+        assert_eq!(lines.len(), 3, "{text}");
+    }
+}

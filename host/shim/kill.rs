@@ -1,0 +1,133 @@
+//! One switch that ends a running guest from outside, wherever it is: in wasm code, asleep, in
+//! an async wait, or in a system call. Knows nothing of containers or how they report.
+#![allow(unsafe_code)]
+
+use std::collections::HashSet;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use wasmtime::Engine;
+
+/// Shared by a guest's thread and whoever may end it.
+pub struct Kill {
+    engine: Engine,
+    killed: watch::Sender<bool>,
+    sleepers: (Mutex<()>, Condvar),
+    threads: Mutex<HashSet<i32>>,
+}
+
+/// The error that an epoch callback or host function returns when the guest was killed: tells
+/// this end from every other trap.
+#[derive(Debug, thiserror::Error)]
+#[error("killed")]
+pub struct Killed;
+
+impl Kill {
+    pub fn new(engine: Engine) -> Self {
+        Self {
+            engine,
+            killed: watch::Sender::new(false),
+            sleepers: (Mutex::new(()), Condvar::new()),
+            threads: Mutex::new(HashSet::new()),
+        }
+    }
+
+    pub fn is_killed(&self) -> bool {
+        *self.killed.borrow()
+    }
+
+    /// `Err(Killed)` once killed: for host functions, before and after they block.
+    pub fn check(&self) -> Result<(), Killed> {
+        if self.is_killed() { Err(Killed) } else { Ok(()) }
+    }
+
+    /// Ends the guest: wakes sleepers and async waits, stops wasm code at its next loop or call,
+    /// interrupts system calls. Returns at once; [`Kill::interrupt`] is to be repeated until the
+    /// threads are gone, because a signal can come just before a system call begins.
+    pub fn kill(&self) {
+        self.killed.send_replace(true);
+        drop(self.sleepers.0.lock().unwrap_or_else(PoisonError::into_inner));
+        self.sleepers.1.notify_all();
+        self.interrupt();
+    }
+
+    /// Sends the wake-up signal to every thread that may be in a system call for this guest, and
+    /// moves the epoch on for one that was just re-arming its deadline.
+    pub fn interrupt(&self) {
+        self.engine.increment_epoch();
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for &tid in threads.iter() {
+            // SAFETY: tgkill takes plain numbers; the tids are this process's own and cannot
+            // have been reused, since a thread leaves the set (under this lock) before it ends.
+            unsafe {
+                libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, wake_signal());
+            }
+        }
+    }
+
+    /// The threads that are registered now.
+    pub fn threads(&self) -> Vec<i32> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+
+    /// Resolves once killed.
+    pub async fn killed(&self) {
+        let mut killed = self.killed.subscribe();
+        // The sender lives in self, so waiting ends only by the kill.
+        let _ = killed.wait_for(|killed| *killed).await;
+    }
+
+    /// Sleeps on this thread until `deadline` (`None`: for ever); `Err` once killed.
+    pub fn sleep_until(&self, deadline: Option<Instant>) -> Result<(), Killed> {
+        let mut guard = self.sleepers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            self.check()?;
+            let left = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => return Ok(()),
+                Some(left) => left,
+                None => Duration::from_secs(3600),
+            };
+            guard =
+                self.sleepers.1.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Registers the calling thread as one that makes this guest's system calls, until the
+    /// returned value is dropped on the same thread.
+    pub fn enter(&self) -> Entered<'_> {
+        let tid = rustix::thread::gettid().as_raw_nonzero().get();
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).insert(tid);
+        Entered { kill: self, tid }
+    }
+}
+
+pub struct Entered<'a> {
+    kill: &'a Kill,
+    tid: i32,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.kill.threads.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.tid);
+    }
+}
+
+/// The signal that interrupts system calls: a real-time one that nothing else uses.
+fn wake_signal() -> i32 {
+    libc::SIGRTMIN() + 4
+}
+
+extern "C" fn woken(_: i32) {}
+
+/// Installs the wake-up signal's handler, without SA_RESTART so that system calls return EINTR.
+/// Once per process, before the first guest.
+pub fn install_wake_signal() {
+    // SAFETY: a zeroed sigaction is valid; the handler does nothing, so it is async-signal-safe.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        let handler: extern "C" fn(i32) = woken;
+        action.sa_sigaction = handler as libc::sighandler_t;
+        libc::sigaction(wake_signal(), &action, std::ptr::null_mut());
+    }
+}

@@ -1,0 +1,181 @@
+//! Counts what guests hold and refuses what is over a limit: memory per container and per pod,
+//! descriptors per container. Knows nothing of Stores but the limiter's trait.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use wasmtime::{ResourceLimiter, Result};
+
+/// A budget of bytes or of things. A limit of `u64::MAX` is none.
+#[derive(Debug)]
+pub struct Budget {
+    used: AtomicU64,
+    peak: AtomicU64,
+    limit: AtomicU64,
+    parent: Option<Arc<Budget>>,
+}
+
+impl Budget {
+    pub fn new(limit: u64) -> Self {
+        Self {
+            used: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
+            limit: AtomicU64::new(limit),
+            parent: None,
+        }
+    }
+
+    /// A budget whose takings count in `parent` too.
+    pub fn within(parent: Arc<Budget>, limit: u64) -> Self {
+        Self { parent: Some(parent), ..Self::new(limit) }
+    }
+
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    pub fn peak(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    pub fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Applies from the next taking on; what is taken stays taken.
+    pub fn set_limit(&self, limit: u64) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// Takes `amount` if that stays within the limit here and above; all or nothing.
+    pub fn take(&self, amount: u64) -> bool {
+        let limit = self.limit();
+        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            used.checked_add(amount).filter(|&sum| sum <= limit)
+        });
+        let Ok(before) = taken else { return false };
+        if self.parent.as_ref().is_some_and(|parent| !parent.take(amount)) {
+            self.used.fetch_sub(amount, Ordering::Relaxed);
+            return false;
+        }
+        self.peak.fetch_max(before + amount, Ordering::Relaxed);
+        true
+    }
+
+    pub fn give_back(&self, amount: u64) {
+        self.used.fetch_sub(amount, Ordering::Relaxed);
+        if let Some(parent) = &self.parent {
+            parent.give_back(amount);
+        }
+    }
+}
+
+/// What one container holds. Its running guest and its execs share it.
+#[derive(Debug)]
+pub struct Ledger {
+    pub memory: Budget,
+    /// Open descriptors, sockets included.
+    pub descriptors: Arc<Budget>,
+    /// Resource handles each component Store may hold.
+    pub handles: u32,
+    out_of_memory: AtomicBool,
+}
+
+impl Ledger {
+    pub fn new(memory: Budget, descriptors: u32, handles: u32) -> Self {
+        Self {
+            memory,
+            descriptors: Arc::new(Budget::new(u64::from(descriptors))),
+            handles,
+            out_of_memory: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether a guest was ended for memory.
+    pub fn is_out_of_memory(&self) -> bool {
+        self.out_of_memory.load(Ordering::Relaxed)
+    }
+
+    /// Takes a descriptor's place; `None` when the container has too many.
+    pub fn descriptor(&self) -> Option<DescriptorPermit> {
+        self.descriptors.take(1).then(|| DescriptorPermit(self.descriptors.clone()))
+    }
+}
+
+/// One taken descriptor; given back when dropped. Keep it beside the open file.
+#[derive(Debug)]
+pub struct DescriptorPermit(Arc<Budget>);
+
+impl Drop for DescriptorPermit {
+    fn drop(&mut self) {
+        self.0.give_back(1);
+    }
+}
+
+/// The error that ends a guest which is over its memory limit.
+#[derive(Debug, thiserror::Error)]
+#[error("out of memory: the limit is {limit} bytes")]
+pub struct OutOfMemory {
+    pub limit: u64,
+}
+
+/// A Store's limiter over a container's ledger. Gives back what it took when dropped, so it
+/// must live in the Store's data.
+#[derive(Debug)]
+pub struct Limiter {
+    ledger: Arc<Ledger>,
+    taken: u64,
+}
+
+/// Bytes a table element costs on the host.
+const TABLE_ELEMENT: u64 = 16;
+
+impl Limiter {
+    pub fn new(ledger: Arc<Ledger>) -> Self {
+        Self { ledger, taken: 0 }
+    }
+
+    fn grow(&mut self, current: usize, desired: usize, unit: u64) -> Result<()> {
+        let bytes = (desired.saturating_sub(current) as u64).saturating_mul(unit);
+        if self.ledger.memory.take(bytes) {
+            self.taken += bytes;
+            return Ok(());
+        }
+        self.ledger.out_of_memory.store(true, Ordering::Relaxed);
+        Err(wasmtime::Error::new(OutOfMemory { limit: self.ledger.memory.limit() }))
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    /// Over the guest's own declared maximum it gets -1 as the specification says; over its
+    /// limit it ends, as a process does that the kernel's OOM killer finds.
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        self.grow(current, desired, 1).map(|()| true)
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        self.grow(current, desired, TABLE_ELEMENT).map(|()| true)
+    }
+}
+
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        self.ledger.memory.give_back(self.taken);
+    }
+}

@@ -1,0 +1,221 @@
+//! A container's thread, from the build of its root to the news of its exit. Nothing of this
+//! runs on the server's thread.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::container::{Container, Order, Parts, Run};
+use super::guest::{Ended, Program};
+use super::log::{LogFile, Stream};
+use super::mounts::{self, RootSpec};
+use super::output::{Discard, Output};
+use super::programs::Loaded;
+use super::sandbox::thread_name;
+use super::wasi::fs::Root;
+use super::{clock, ending};
+use crate::engine::THREAD_STACK;
+use crate::error::{Error, Result};
+use crate::model::container::{Exit, Reason};
+
+/// How long sessions are waited for when the main program has ended.
+const SESSIONS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Starts the container's thread; returns once the container is built. On an error nothing of
+/// it is left.
+pub async fn begin(container: &Arc<Container>, orders: mpsc::Receiver<Order>) -> Result<()> {
+    let (built, is_built) = oneshot::channel();
+    let own = container.clone();
+    let spawned = std::thread::Builder::new()
+        .name(thread_name('c', container.id().as_str()))
+        .stack_size(THREAD_STACK)
+        .spawn(move || live(&own, built, &orders));
+    if let Err(error) = spawned {
+        container.abandon(ending::exit_of(Ended::NotStarted(error.to_string()), 0));
+        return Err(Error::Exhausted(format!("starting a container's thread: {error}")));
+    }
+    is_built
+        .await
+        .unwrap_or_else(|_| Err(Error::Internal("a container's thread ended early".to_owned())))
+}
+
+fn live(
+    container: &Arc<Container>,
+    built: oneshot::Sender<Result<()>>,
+    orders: &mpsc::Receiver<Order>,
+) {
+    let (member, parts) = match container.enter() {
+        Ok(member) => (Some(member), guarded(|| build(container))),
+        Err(error) => (None, Err(error)),
+    };
+    let parts = match parts {
+        Ok(parts) => parts,
+        Err(error) => {
+            dismantle(container);
+            drop(member);
+            container.abandon(ending::exit_of(Ended::NotStarted(error.to_string()), 0));
+            // Whoever asked may have gone.
+            let _ = built.send(Err(error));
+            return;
+        }
+    };
+    // Whoever asked may have gone: the container waits until it is started or ended.
+    let _ = built.send(Ok(()));
+    let (exit, refusal) = follow(container, parts, orders);
+    container
+        .count_stuck(u32::try_from(container.sessions.end(SESSIONS_PATIENCE)).unwrap_or(u32::MAX));
+    note(container, &exit);
+    dismantle(container);
+    drop(member);
+    container.publish(exit);
+    if let Some(refusal) = refusal {
+        refusal.tell();
+    }
+}
+
+/// A start that could not be, to be told once the container has ended for it.
+struct Refusal {
+    answer: oneshot::Sender<Result<i64>>,
+    sentence: String,
+}
+
+impl Refusal {
+    fn tell(self) {
+        let _ = self.answer.send(Err(Error::Start(self.sentence)));
+    }
+}
+
+/// Waits for the order and carries it out.
+fn follow(
+    container: &Arc<Container>,
+    parts: Arc<Parts>,
+    orders: &mpsc::Receiver<Order>,
+) -> (Exit, Option<Refusal>) {
+    let answer = match orders.recv() {
+        Ok(Order::Start(answer)) => answer,
+        Ok(Order::End { signal }) => return (ending::signaled(signal), None),
+        Err(mpsc::RecvError) => return (ending::signaled(container.signal()), None),
+    };
+    let program = match &parts.program {
+        Loaded::Ready(program) => program.clone(),
+        Loaded::Unlinkable(sentence) => {
+            let exit = ending::exit_of(Ended::NotStarted(sentence.clone()), 0);
+            return (exit, Some(Refusal { answer, sentence: sentence.clone() }));
+        }
+    };
+    let started_at = clock::now();
+    container.begin(started_at);
+    // Whoever asked may have gone; the guest runs all the same.
+    let _ = answer.send(Ok(started_at));
+    (run(container, &parts, &program), None)
+}
+
+fn run(container: &Arc<Container>, parts: &Parts, program: &Program) -> Exit {
+    let output = |stream| -> Arc<dyn Output> {
+        match &parts.log {
+            Some(log) => log.output(stream),
+            None => Arc::new(Discard),
+        }
+    };
+    let context = container.context(
+        parts.root.clone(),
+        Run {
+            argv: container.spec.argv.clone(),
+            stdout: output(Stream::Stdout),
+            stderr: output(Stream::Stderr),
+            kill: container.kill.clone(),
+        },
+    );
+    match catch_unwind(AssertUnwindSafe(|| program.run(context))) {
+        Ok(ended) => ending::exit_of(ended, container.signal()),
+        Err(panic) => ending::host_fault(&*panic),
+    }
+}
+
+fn build(container: &Container) -> Result<Arc<Parts>> {
+    // A stop during the build interrupts what it waits for.
+    let _interruptible = container.kill.enter();
+    let (spec, host) = (&container.spec, &container.host);
+    let stopped = |_| Error::Precondition(format!("container {} was stopped", spec.id));
+    let program = host.programs.load(&spec.code)?;
+    container.kill.check().map_err(stopped)?;
+    let log = spec.log_path.as_deref().map(LogFile::open).transpose()?;
+    let at = host.roots.join(spec.id.as_str());
+    std::fs::create_dir(&at).map_err(Error::io(format!("making {}", at.display())))?;
+    let layers = container.sandbox.spec.etc_layer.iter().chain(&spec.root.layers);
+    let root = RootSpec {
+        layers: layers.cloned().collect(),
+        upper: spec.root.upper.clone(),
+        work: spec.root.work.clone(),
+        access: spec.root.access,
+        dev: host.dev.clone(),
+        mounts: spec.mounts.clone(),
+        privilege: host.privilege,
+    };
+    let tree = match mounts::assemble(&at, &root) {
+        Ok(tree) => tree,
+        Err(error) => {
+            // Its folder may be gone with what was mounted there.
+            let _ = std::fs::remove_dir(&at);
+            return Err(error);
+        }
+    };
+    let open = tree.open_root();
+    let dir = match open {
+        Ok(dir) => dir,
+        Err(error) => {
+            tree.take_down()?;
+            return Err(error);
+        }
+    };
+    let root = Arc::new(Root::new(dir, container.ledger.clone(), host.devices.clone()));
+    make_folders(&root, &spec.working_dir);
+    let parts = container.install(Parts { program, root, tree, log });
+    container.kill.check().map_err(stopped)?;
+    Ok(parts)
+}
+
+/// Makes the working directory where it is not there, as OCI runtimes do. Where it cannot be
+/// made, the guest's start says so.
+fn make_folders(root: &Root, path: &str) {
+    let Ok(top) = root.top() else { return };
+    for (at, _) in path.match_indices('/').chain([(path.len(), "")]) {
+        let folder = path.get(..at).unwrap_or(path);
+        if !folder.is_empty() {
+            let _ = root.make_dir(&top, folder.as_bytes());
+        }
+    }
+}
+
+/// Takes down what the container was made of; its descriptors are closed when this returns.
+fn dismantle(container: &Container) {
+    let Some(parts) = container.uninstall() else { return };
+    if let Err(error) = parts.tree.take_down() {
+        tracing::error!(container = %container.id(), %error, "cannot take a root down");
+    }
+    if let Some(log) = &parts.log {
+        log.finish();
+    }
+}
+
+/// Says in the container's log why it ended, where the guest could not say it.
+fn note(container: &Container, exit: &Exit) {
+    let is_ours = match exit.reason {
+        Reason::OomKilled | Reason::StartError => true,
+        Reason::Error => matches!(exit.code, 134 | 255) && !exit.message.is_empty(),
+        Reason::Completed | Reason::Unknown => false,
+    };
+    if is_ours
+        && let Ok(parts) = container.parts()
+        && let Some(log) = &parts.log
+    {
+        log.note(&exit.message);
+    }
+}
+
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| Err(Error::Internal(ending::host_fault(&*panic).message)))
+}

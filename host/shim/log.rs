@@ -1,0 +1,337 @@
+//! A container's log in CRI format: `2016-10-06T00:17:09.669794202Z stdout F text`. Lines are
+//! written by the guest's own threads, so a slow disk holds up the guest and nobody else.
+//! Knows nothing of guests.
+//!
+//! Rules (kubelet's log reader): one file for both streams; F ends a line, P is a part of one
+//! that is longer than [`MAX_LINE`] or that ended without a newline; times are RFC 3339 with
+//! nanoseconds.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::fmt::temporal::DateTimePrinter;
+
+use super::output::Output;
+use crate::error::{Error, Result};
+
+/// Bytes of text in one entry; a longer line is split into P entries.
+pub const MAX_LINE: usize = 16 * 1024;
+
+/// Input taken at a time, so that one huge write needs no huge buffer.
+const CHUNK: usize = 64 * 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl Stream {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// One log file, shared by both streams of a container.
+pub struct LogFile {
+    path: PathBuf,
+    sink: Mutex<Sink>,
+    stdout: Mutex<Vec<u8>>,
+    stderr: Mutex<Vec<u8>>,
+}
+
+struct Sink {
+    file: File,
+    /// The last write failed in the middle: the next entry begins on a line of its own.
+    torn: bool,
+    lost: u64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o640).open(path)
+}
+
+impl LogFile {
+    /// Opens or creates the file at `path`, whose folder exists.
+    pub fn open(path: &Path) -> Result<Arc<Self>> {
+        let file = open(path).map_err(Error::io(format!("opening log {}", path.display())))?;
+        Ok(Arc::new(Self {
+            path: path.to_owned(),
+            sink: Mutex::new(Sink { file, torn: false, lost: 0 }),
+            stdout: Mutex::new(Vec::new()),
+            stderr: Mutex::new(Vec::new()),
+        }))
+    }
+
+    /// One stream of the container as what its guest writes to.
+    pub fn output(self: &Arc<Self>, stream: Stream) -> Arc<dyn Output> {
+        Arc::new(LogStream { log: self.clone(), stream })
+    }
+
+    /// Goes on in a new file at the same path, after the kubelet has renamed the old one (CRI
+    /// ReopenContainerLog). On an error the old file stays in use.
+    pub fn reopen(&self) -> Result<()> {
+        let file = open(&self.path)
+            .map_err(Error::io(format!("reopening log {}", self.path.display())))?;
+        lock(&self.sink).file = file;
+        Ok(())
+    }
+
+    /// Adds wasmpod's own words as lines of stderr.
+    pub fn note(&self, text: &str) {
+        let mut entries = Entries::new(Stream::Stderr);
+        for line in text.lines() {
+            entries.line(line.as_bytes());
+        }
+        lock(&self.sink).write(&entries.bytes, &self.path);
+    }
+
+    /// Writes what came without a newline, as partial entries. After the last output.
+    pub fn finish(&self) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let rest = std::mem::take(&mut *lock(self.pending(stream)));
+            if !rest.is_empty() {
+                let mut entries = Entries::new(stream);
+                entries.partial(&rest);
+                lock(&self.sink).write(&entries.bytes, &self.path);
+            }
+        }
+    }
+
+    fn pending(&self, stream: Stream) -> &Mutex<Vec<u8>> {
+        match stream {
+            Stream::Stdout => &self.stdout,
+            Stream::Stderr => &self.stderr,
+        }
+    }
+
+    fn append(&self, stream: Stream, bytes: &[u8]) {
+        let mut pending = lock(self.pending(stream));
+        for chunk in bytes.chunks(CHUNK) {
+            let mut entries = Entries::new(stream);
+            let mut rest = chunk;
+            while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+                let (line, after) = rest.split_at(end);
+                if pending.is_empty() {
+                    entries.line(line);
+                } else {
+                    pending.extend_from_slice(line);
+                    entries.line(&pending);
+                    pending.clear();
+                }
+                rest = after.get(1..).unwrap_or_default();
+            }
+            pending.extend_from_slice(rest);
+            let whole = pending.len() - pending.len() % MAX_LINE;
+            if let Some(full) = pending.get(..whole).filter(|full| !full.is_empty()) {
+                entries.partial(full);
+                pending.drain(..whole);
+            }
+            if !entries.bytes.is_empty() {
+                lock(&self.sink).write(&entries.bytes, &self.path);
+            }
+        }
+        if pending.is_empty() {
+            // An idle container's log keeps no memory.
+            *pending = Vec::new();
+        }
+    }
+}
+
+impl Sink {
+    /// Writes whole entries. A log that cannot be written (a full disk) loses lines, counted and
+    /// told in the log once it can; the guest goes on, as with every other CRI runtime.
+    fn write(&mut self, entries: &[u8], path: &Path) {
+        if self.torn || self.lost > 0 {
+            let mut notice = Entries::new(Stream::Stderr);
+            if self.torn {
+                notice.bytes.push(b'\n');
+            }
+            let text = format!("wasmpod: {} bytes of log could not be written here", self.lost);
+            notice.line(text.as_bytes());
+            if !self.write_all(&notice.bytes) {
+                self.lost += entries.len() as u64;
+                return;
+            }
+            self.lost = 0;
+            self.torn = false;
+        }
+        if !self.write_all(entries) {
+            tracing::warn!(path = %path.display(), bytes = entries.len(), "log entries lost");
+            self.lost += entries.len() as u64;
+        }
+    }
+
+    fn write_all(&mut self, mut bytes: &[u8]) -> bool {
+        let mut begun = false;
+        while !bytes.is_empty() {
+            match self.file.write(bytes) {
+                Ok(0) => break,
+                Ok(count) => {
+                    begun = true;
+                    bytes = bytes.get(count..).unwrap_or_default();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        self.torn = self.torn || (begun && !bytes.is_empty());
+        bytes.is_empty()
+    }
+}
+
+/// Log entries of one moment and stream.
+struct Entries {
+    prefix: String,
+    bytes: Vec<u8>,
+}
+
+impl Entries {
+    fn new(stream: Stream) -> Self {
+        let time =
+            DateTimePrinter::new().precision(Some(9)).timestamp_to_string(&jiff::Timestamp::now());
+        Self { prefix: format!("{time} {} ", stream.name()), bytes: Vec::new() }
+    }
+
+    /// A line without its newline, split where it is too long.
+    fn line(&mut self, text: &[u8]) {
+        let mut rest = text;
+        while let Some((head, tail)) =
+            rest.split_at_checked(MAX_LINE).filter(|(_, t)| !t.is_empty())
+        {
+            self.entry(b"P ", head);
+            rest = tail;
+        }
+        self.entry(b"F ", rest);
+    }
+
+    fn partial(&mut self, text: &[u8]) {
+        for piece in text.chunks(MAX_LINE) {
+            self.entry(b"P ", piece);
+        }
+    }
+
+    fn entry(&mut self, tag: &[u8], text: &[u8]) {
+        self.bytes.extend_from_slice(self.prefix.as_bytes());
+        self.bytes.extend_from_slice(tag);
+        self.bytes.extend_from_slice(text);
+        self.bytes.push(b'\n');
+    }
+}
+
+struct LogStream {
+    log: Arc<LogFile>,
+    stream: Stream,
+}
+
+impl Output for LogStream {
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        self.log.append(self.stream, bytes);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The texts of one stream, parts joined, as a kubelet's reader sees them.
+    fn read(path: &Path, stream: &str) -> (Vec<u8>, usize) {
+        let text = std::fs::read(path).unwrap();
+        let mut joined = Vec::new();
+        let mut longest = 0;
+        for entry in text.split(|&b| b == b'\n').filter(|entry| !entry.is_empty()) {
+            let mut fields = entry.splitn(4, |&b| b == b' ');
+            let time = String::from_utf8(fields.next().unwrap().to_vec()).unwrap();
+            assert_eq!(time.len(), "2016-10-06T00:17:09.669794202Z".len(), "{time}");
+            time.parse::<jiff::Timestamp>().unwrap();
+            let (name, tag, rest) =
+                (fields.next().unwrap(), fields.next().unwrap(), fields.next().unwrap());
+            if name == stream.as_bytes() {
+                longest = longest.max(rest.len());
+                joined.extend_from_slice(rest);
+                if tag == b"F" {
+                    joined.push(b'\n');
+                }
+            }
+        }
+        (joined, longest)
+    }
+
+    #[test]
+    fn reopening_after_a_rename_loses_and_tears_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        let log = LogFile::open(&path).unwrap();
+        let writer = {
+            let out = log.output(Stream::Stdout);
+            std::thread::spawn(move || {
+                for number in 0..20_000 {
+                    out.write(format!("line {number}\n").as_bytes()).unwrap();
+                }
+            })
+        };
+        let mut parts = Vec::new();
+        while !writer.is_finished() {
+            let old = dir.path().join(format!("0.log.{}", parts.len()));
+            std::fs::rename(&path, &old).unwrap();
+            log.reopen().unwrap();
+            parts.push(old);
+        }
+        writer.join().unwrap();
+        log.finish();
+        parts.push(path);
+        let all: Vec<u8> = parts.iter().flat_map(|part| read(part, "stdout").0).collect();
+        let expected: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
+        assert_eq!(all, expected.as_bytes());
+    }
+
+    #[test]
+    fn reopening_where_it_cannot_be_opened_keeps_the_old_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("logs");
+        std::fs::create_dir(&folder).unwrap();
+        let log = LogFile::open(&folder.join("0.log")).unwrap();
+        let moved = dir.path().join("moved");
+        std::fs::rename(&folder, &moved).unwrap();
+        assert!(log.reopen().is_err());
+        log.output(Stream::Stderr).write(b"still here\n").unwrap();
+        assert_eq!(read(&moved.join("0.log"), "stderr").0, b"still here\n");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn whatever_the_pieces_the_text_is_whole(
+            pieces in proptest::collection::vec((any::<bool>(), proptest::collection::vec(
+                prop_oneof![9 => Just(b'x'), 1 => Just(b'\n')], 0..40_000)), 1..8)
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("0.log");
+            let log = LogFile::open(&path).unwrap();
+            let outputs = [log.output(Stream::Stdout), log.output(Stream::Stderr)];
+            let mut expected = [Vec::new(), Vec::new()];
+            for (second, bytes) in &pieces {
+                outputs[usize::from(*second)].write(bytes).unwrap();
+                expected[usize::from(*second)].extend_from_slice(bytes);
+            }
+            log.finish();
+            for (name, expected) in ["stdout", "stderr"].into_iter().zip(expected) {
+                let (text, longest) = read(&path, name);
+                prop_assert_eq!(text, expected);
+                prop_assert!(longest <= MAX_LINE);
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Loaded programs by the digest of their wasm, shared by every container and exec of this shim.
+//! Machine code is mapped only after its SHA-256 was found right on the very descriptor that is
+//! mapped.
+#![allow(unsafe_code)]
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+
+use super::guest::{Form, LoadError, Program};
+use super::lock;
+use crate::error::{Error, Result};
+
+/// Programs that nothing runs are kept up to this many.
+const UNUSED_KEPT: usize = 64;
+
+/// Where machine code lies and what it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Code {
+    pub path: PathBuf,
+    /// Lower-case hex.
+    pub sha256: String,
+    /// Digest of the wasm binary that it was made from.
+    pub module: String,
+    pub form: Form,
+}
+
+/// What became of loading a program.
+#[derive(Clone)]
+pub enum Loaded {
+    Ready(Arc<Program>),
+    /// It never can run here; one sentence.
+    Unlinkable(String),
+}
+
+pub struct Programs {
+    engine: Engine,
+    shelf: Mutex<Shelf>,
+}
+
+#[derive(Default)]
+struct Shelf {
+    slots: HashMap<String, Slot>,
+    uses: u64,
+}
+
+struct Slot {
+    /// Locked while the one that comes first loads; the others wait for it.
+    loaded: Arc<Mutex<Option<Loaded>>>,
+    last_use: u64,
+}
+
+impl Programs {
+    pub fn new(engine: Engine) -> Self {
+        Self { engine, shelf: Mutex::default() }
+    }
+
+    /// Loads a program or finds it loaded; reads and hashes the file, so it belongs on the
+    /// thread of whoever wants it. [`Error::StaleCode`] when the file is absent, corrupt or made
+    /// for another engine.
+    pub fn load(&self, code: &Code) -> Result<Loaded> {
+        let slot = {
+            let mut shelf = lock(&self.shelf);
+            shelf.uses += 1;
+            let last_use = shelf.uses;
+            let slot = shelf
+                .slots
+                .entry(code.module.clone())
+                .or_insert_with(|| Slot { loaded: Arc::default(), last_use });
+            slot.last_use = last_use;
+            slot.loaded.clone()
+        };
+        let mut loaded = lock(&slot);
+        if let Some(loaded) = &*loaded {
+            return Ok(loaded.clone());
+        }
+        let fresh = read(&self.engine, code)?;
+        *loaded = Some(fresh.clone());
+        drop(loaded);
+        drop(slot);
+        let dropped = lock(&self.shelf).make_room();
+        // Unmapping takes its time: not under the lock.
+        drop(dropped);
+        Ok(fresh)
+    }
+
+    /// How many programs are held.
+    pub fn count(&self) -> usize {
+        lock(&self.shelf).slots.len()
+    }
+}
+
+impl Shelf {
+    /// Takes out what nothing uses beyond [`UNUSED_KEPT`], the least recently used first.
+    fn make_room(&mut self) -> Vec<Slot> {
+        let mut unused: Vec<(u64, String)> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.is_unused())
+            .map(|(module, slot)| (slot.last_use, module.clone()))
+            .collect();
+        unused.sort_unstable();
+        let over = unused.len().saturating_sub(UNUSED_KEPT);
+        unused.iter().take(over).filter_map(|(_, module)| self.slots.remove(module)).collect()
+    }
+}
+
+impl Slot {
+    fn is_unused(&self) -> bool {
+        if Arc::strong_count(&self.loaded) > 1 {
+            return false;
+        }
+        match &*lock(&self.loaded) {
+            Some(Loaded::Ready(program)) => Arc::strong_count(program) == 1,
+            Some(Loaded::Unlinkable(_)) | None => true,
+        }
+    }
+}
+
+fn read(engine: &Engine, code: &Code) -> Result<Loaded> {
+    let stale =
+        |what: String| Error::StaleCode(format!("machine code {}: {what}", code.path.display()));
+    let mut file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(&code.path)
+        .map_err(|error| stale(error.to_string()))?;
+    let found = sha256(&mut file).map_err(|error| stale(error.to_string()))?;
+    if found != code.sha256 {
+        return Err(stale(format!("its SHA-256 is {found}, expected {}", code.sha256)));
+    }
+    let open = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    // SAFETY: the bytes are those whose digest the daemon recorded when its compile child wrote
+    // them; such files are mode 0400, written once and renamed in, never written again.
+    match unsafe { Program::load(engine, &open, code.form) } {
+        Ok(program) => Ok(Loaded::Ready(Arc::new(program))),
+        Err(LoadError::Link(sentence)) => Ok(Loaded::Unlinkable(sentence)),
+        Err(LoadError::Code(error)) => Err(stale(format!("{error:#}"))),
+    }
+}
+
+fn sha256(file: &mut File) -> std::io::Result<String> {
+    let mut hasher = Sha256::new();
+    let mut chunk = vec![0; 1 << 17];
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok(hex::encode(hasher.finalize())),
+            Ok(count) => hasher.update(chunk.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn code(dir: &Path, name: &str, bytes: &[u8]) -> Code {
+        let path = dir.join(name);
+        std::fs::write(&path, bytes).expect("writes");
+        let sha256 = hex::encode(Sha256::digest(bytes));
+        Code { path, sha256, module: format!("sha256:{name}"), form: Form::Module }
+    }
+
+    fn machine_code(engine: &Engine, wat: &str) -> Vec<u8> {
+        engine.precompile_module(&wat::parse_str(wat).expect("parses")).expect("compiles")
+    }
+
+    #[test]
+    fn a_program_is_loaded_once_and_outlives_its_file() {
+        let engine = crate::engine::new().expect("an engine");
+        let dir = tempfile::tempdir().expect("a folder");
+        let bytes = machine_code(
+            &engine,
+            r#"(module (memory (export "memory") 1) (func (export "_start")))"#,
+        );
+        let code = code(dir.path(), "a", &bytes);
+        let programs = Programs::new(engine);
+        let Loaded::Ready(first) = programs.load(&code).expect("loads") else { panic!("links") };
+        std::fs::remove_file(&code.path).expect("removes");
+        let Loaded::Ready(second) = programs.load(&code).expect("is held") else { panic!("links") };
+        assert!(Arc::ptr_eq(&first, &second));
+    }
+
+    #[test]
+    fn corrupt_and_foreign_files_are_stale_and_not_remembered() {
+        let engine = crate::engine::new().expect("an engine");
+        let dir = tempfile::tempdir().expect("a folder");
+        let bytes = machine_code(
+            &engine,
+            r#"(module (memory (export "memory") 1) (func (export "_start")))"#,
+        );
+        let programs = Programs::new(engine);
+
+        let foreign = code(dir.path(), "a", b"no machine code");
+        assert!(matches!(programs.load(&foreign), Err(Error::StaleCode(_))));
+        let mut corrupt = code(dir.path(), "a", &bytes);
+        corrupt.sha256 = "0".repeat(64);
+        assert!(matches!(programs.load(&corrupt), Err(Error::StaleCode(_))));
+        let right = code(dir.path(), "a", &bytes);
+        assert!(programs.load(&right).is_ok());
+    }
+
+    #[test]
+    fn unused_programs_beyond_the_shelf_go_oldest_first() {
+        let engine = crate::engine::new().expect("an engine");
+        let dir = tempfile::tempdir().expect("a folder");
+        let bytes = machine_code(
+            &engine,
+            r#"(module (memory (export "memory") 1) (func (export "_start")))"#,
+        );
+        let programs = Programs::new(engine);
+        let used = programs.load(&code(dir.path(), "used", &bytes)).expect("loads");
+        for name in 0..UNUSED_KEPT + 3 {
+            programs.load(&code(dir.path(), &name.to_string(), &bytes)).expect("loads");
+        }
+        // The one in use, the one in hand at the last load, and the shelf.
+        assert_eq!(programs.count(), UNUSED_KEPT + 2);
+        let held = |name: &str| lock(&programs.shelf).slots.contains_key(&format!("sha256:{name}"));
+        assert!(held("used") && !held("0") && !held("1") && held("2"));
+        drop(used);
+    }
+}

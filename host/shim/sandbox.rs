@@ -1,0 +1,195 @@
+//! A sandbox: what a pod's containers share, and the thread with the pod's own Store, in the
+//! pod's network namespace and on its CPUs. Knows no container.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
+
+use tokio::sync::{oneshot, watch};
+use wasmtime::{Engine, Store};
+
+use super::cpu::{self, Threads};
+use super::ledger::Budget;
+use super::{lock, net};
+use crate::engine::THREAD_STACK;
+use crate::error::{Error, Result};
+use crate::model::cpuset::CpuSet;
+use crate::model::ids::SandboxId;
+
+/// What CreateSandbox asked for.
+#[derive(Clone, Debug)]
+pub struct SandboxSpec {
+    pub id: SandboxId,
+    pub network: NetworkMode,
+    /// A layer above every container's image.
+    pub etc_layer: Option<PathBuf>,
+    /// `None` leaves the shim's own.
+    pub cpus: Option<CpuSet>,
+    /// Bytes for all containers together; `u64::MAX` sets no limit.
+    pub memory: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetworkMode {
+    Host,
+    Own,
+}
+
+pub struct Sandbox {
+    pub spec: SandboxSpec,
+    pub memory: Arc<Budget>,
+    /// Its own thread's CPU time and that of containers which were removed.
+    pub threads: Threads,
+    stopping: AtomicBool,
+    /// Held until the sandbox has stopped, then the namespace goes.
+    namespace: Mutex<Option<Arc<OwnedFd>>>,
+    own_network: OnceLock<bool>,
+    /// Dropped to end the thread.
+    work: Mutex<Option<mpsc::Sender<Work>>>,
+    ended: watch::Sender<bool>,
+}
+
+/// Something for the sandbox's thread to do with its Store.
+pub type Work = Box<dyn FnOnce(&mut Store<Arc<Sandbox>>) + Send>;
+
+impl Sandbox {
+    /// Starts the sandbox's thread; returns once it stands in its namespace and on its CPUs.
+    pub async fn start(engine: &Engine, spec: SandboxSpec) -> Result<Arc<Self>> {
+        let (sender, work) = mpsc::channel();
+        let sandbox = Arc::new(Self {
+            memory: Arc::new(Budget::new(spec.memory)),
+            threads: Threads::default(),
+            stopping: AtomicBool::new(false),
+            namespace: Mutex::new(None),
+            own_network: OnceLock::new(),
+            work: Mutex::new(Some(sender)),
+            ended: watch::Sender::new(false),
+            spec,
+        });
+        let (ready, is_ready) = oneshot::channel();
+        let (own, engine) = (sandbox.clone(), engine.clone());
+        std::thread::Builder::new()
+            .name(thread_name('s', sandbox.spec.id.as_str()))
+            .stack_size(THREAD_STACK)
+            .spawn(move || own.live(&engine, ready, &work))
+            .map_err(|error| Error::Exhausted(format!("starting a sandbox's thread: {error}")))?;
+        is_ready.await.unwrap_or_else(|_| {
+            Err(Error::Internal("a sandbox's thread ended early".to_owned()))
+        })?;
+        Ok(sandbox)
+    }
+
+    fn live(
+        self: Arc<Self>,
+        engine: &Engine,
+        ready: oneshot::Sender<Result<()>>,
+        work: &mpsc::Receiver<Work>,
+    ) {
+        let settled = {
+            let _counted = self.threads.enter();
+            let settled = self.settle();
+            let is_settled = settled.is_ok();
+            // The caller may have gone: then the registry stops this sandbox.
+            let _ = ready.send(settled);
+            if is_settled {
+                let mut store = Store::new(engine, self.clone());
+                while let Ok(work) = work.recv() {
+                    work(&mut store);
+                }
+            }
+            is_settled
+        };
+        tracing::debug!(sandbox = %self.spec.id, settled, "sandbox thread ends");
+        self.ended.send_replace(true);
+    }
+
+    fn settle(&self) -> Result<()> {
+        let namespace = match self.spec.network {
+            NetworkMode::Own => net::make_namespace()?,
+            NetworkMode::Host => None,
+        };
+        let _ = self.own_network.set(namespace.is_some());
+        *lock(&self.namespace) = namespace.map(Arc::new);
+        self.spec.cpus.as_ref().map_or(Ok(()), cpu::pin_self)
+    }
+
+    /// Moves the calling thread into the sandbox's network namespace.
+    pub fn join(&self) -> Result<()> {
+        if !self.has_own_network() {
+            return Ok(());
+        }
+        let namespace = lock(&self.namespace).clone();
+        match namespace {
+            Some(namespace) => net::join(&namespace),
+            None => Err(Error::Precondition(format!("sandbox {} is stopped", self.spec.id))),
+        }
+    }
+
+    /// Whether an own network namespace was asked for and could be made.
+    pub fn has_own_network(&self) -> bool {
+        self.own_network.get().copied().unwrap_or(false)
+    }
+
+    /// No container may be added from now on.
+    pub fn close(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub fn is_ended(&self) -> bool {
+        *self.ended.borrow()
+    }
+
+    /// Ends the thread and lets the network namespace go. Its containers have ended before.
+    pub async fn end(&self) {
+        drop(lock(&self.work).take());
+        let mut ended = self.ended.subscribe();
+        // The sender lives in self, so waiting ends by the thread's end alone.
+        let _ = ended.wait_for(|ended| *ended).await;
+        drop(lock(&self.namespace).take());
+    }
+}
+
+/// A thread's name within the kernel's 15 bytes: what it runs and the short id.
+pub fn thread_name(what: char, id: &str) -> String {
+    format!("{what}-{}", id.get(..12).unwrap_or(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(network: NetworkMode, cpus: Option<CpuSet>) -> SandboxSpec {
+        SandboxSpec { id: SandboxId::random(), network, etc_layer: None, cpus, memory: u64::MAX }
+    }
+
+    #[tokio::test]
+    async fn a_sandbox_ends_when_told_and_lets_its_namespace_go() {
+        let engine = crate::engine::new().expect("an engine");
+        let sandbox = Sandbox::start(&engine, spec(NetworkMode::Own, None)).await.expect("starts");
+        assert_eq!(sandbox.threads.count(), 1);
+        sandbox.end().await;
+        assert!(sandbox.is_ended());
+        assert_eq!(sandbox.threads.count(), 0);
+        assert_eq!(sandbox.join().is_err(), sandbox.has_own_network());
+    }
+
+    #[tokio::test]
+    async fn a_sandbox_thread_works_on_its_cpus() {
+        let engine = crate::engine::new().expect("an engine");
+        let last: CpuSet = cpu::own().iter().last().into_iter().collect();
+        let asked = spec(NetworkMode::Host, Some(last.clone()));
+        let sandbox = Sandbox::start(&engine, asked).await.expect("starts");
+        let (told, tells) = oneshot::channel();
+        let work: Work = Box::new(move |_| told.send(cpu::own()).expect("somebody listens"));
+        let sender = lock(&sandbox.work).clone().expect("it works");
+        sender.send(work).expect("it works");
+        assert_eq!(tells.await.expect("it answers"), last);
+        drop(sender);
+        sandbox.end().await;
+    }
+}

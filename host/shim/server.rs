@@ -1,0 +1,322 @@
+//! The shim's side of its protocol: one function per call, each of which hands over to the
+//! registry at once. What changes something is finished even when the caller goes away.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use tokio::sync::{oneshot, watch};
+use tonic::{Request, Response, Status};
+
+use super::container::{Container, on_thread};
+use super::registry::Registry;
+use super::sandbox::Sandbox;
+use super::{clock, convert, exec, resolve, room};
+use crate::error::{Error, Result};
+use crate::proto::SHIM_PROTOCOL;
+use crate::proto::shim::shim_server::Shim;
+use crate::proto::shim::{self as wire, Empty};
+
+pub struct Server {
+    registry: Arc<Registry>,
+    max_pods: u32,
+    /// Turns true when the shim is to end.
+    closing: watch::Sender<bool>,
+}
+
+impl Server {
+    pub fn new(registry: Arc<Registry>, max_pods: u32, closing: watch::Sender<bool>) -> Self {
+        Self { registry, max_pods, closing }
+    }
+}
+
+/// Carries `work` on even when the caller's connection is lost in the middle.
+async fn whole<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<Response<T>, Status> {
+    match tokio::spawn(work).await {
+        Ok(result) => result.map(Response::new).map_err(convert::status),
+        Err(error) => Err(Status::internal(format!("the shim failed: {error}"))),
+    }
+}
+
+#[tonic::async_trait]
+impl Shim for Server {
+    async fn hello(
+        &self,
+        request: Request<wire::HelloRequest>,
+    ) -> Result<Response<wire::HelloResponse>, Status> {
+        let versions = request.into_inner().versions;
+        if !versions.contains(&SHIM_PROTOCOL) {
+            return Err(Status::failed_precondition(format!(
+                "this shim speaks protocol version {SHIM_PROTOCOL}, the daemon {versions:?}"
+            )));
+        }
+        Ok(Response::new(wire::HelloResponse {
+            version: SHIM_PROTOCOL,
+            pid: std::process::id(),
+            room: room::left(&self.registry, self.max_pods),
+            build: env!("CARGO_PKG_VERSION").to_owned(),
+            engine: crate::engine::compatibility(&self.registry.host.engine),
+        }))
+    }
+
+    async fn state(
+        &self,
+        _: Request<wire::StateRequest>,
+    ) -> Result<Response<wire::StateResponse>, Status> {
+        let sandboxes = self.registry.sandboxes();
+        let containers = self.registry.containers();
+        Ok(Response::new(wire::StateResponse {
+            sandboxes: sandboxes
+                .iter()
+                .map(|sandbox| wire::SandboxState {
+                    id: sandbox.spec.id.to_string(),
+                    stopped: sandbox.is_ended(),
+                })
+                .collect(),
+            containers: containers
+                .iter()
+                .map(|c| convert::container_state(c.id(), &c.spec.sandbox, &c.phase()))
+                .collect(),
+        }))
+    }
+
+    async fn create_sandbox(
+        &self,
+        request: Request<wire::CreateSandboxRequest>,
+    ) -> Result<Response<wire::CreateSandboxResponse>, Status> {
+        let registry = self.registry.clone();
+        whole(async move {
+            let spec = convert::sandbox_spec(request.into_inner(), &registry.host)?;
+            let sandbox = registry.create_sandbox(spec).await?;
+            Ok(wire::CreateSandboxResponse { own_network: sandbox.has_own_network() })
+        })
+        .await
+    }
+
+    async fn stop_sandbox(
+        &self,
+        request: Request<wire::SandboxRequest>,
+    ) -> Result<Response<Empty>, Status> {
+        let registry = self.registry.clone();
+        whole(async move {
+            registry.stop_sandbox(&convert::sandbox_id(&request.get_ref().id)?).await;
+            Ok(Empty {})
+        })
+        .await
+    }
+
+    async fn remove_sandbox(
+        &self,
+        request: Request<wire::SandboxRequest>,
+    ) -> Result<Response<Empty>, Status> {
+        let registry = self.registry.clone();
+        whole(async move {
+            registry.remove_sandbox(&convert::sandbox_id(&request.get_ref().id)?).await;
+            Ok(Empty {})
+        })
+        .await
+    }
+
+    async fn create_container(
+        &self,
+        request: Request<wire::CreateContainerRequest>,
+    ) -> Result<Response<Empty>, Status> {
+        let registry = self.registry.clone();
+        whole(async move {
+            let spec = convert::container_spec(request.into_inner(), &registry.host)?;
+            registry.create_container(spec).await?;
+            Ok(Empty {})
+        })
+        .await
+    }
+
+    async fn start_container(
+        &self,
+        request: Request<wire::ContainerRequest>,
+    ) -> Result<Response<wire::StartContainerResponse>, Status> {
+        let registry = self.registry.clone();
+        whole(async move {
+            let id = convert::container_id(&request.get_ref().id)?;
+            let started_at = registry.container(&id)?.start().await?;
+            Ok(wire::StartContainerResponse { started_at })
+        })
+        .await
+    }
+
+    async fn stop_container(
+        &self,
+        request: Request<wire::StopContainerRequest>,
+    ) -> Result<Response<wire::StopContainerResponse>, Status> {
+        let registry = self.registry.clone();
+        whole(async move {
+            let asked = request.into_inner();
+            let id = convert::container_id(&asked.id)?;
+            let grace = Duration::from_millis(asked.grace_ms);
+            let stopped = registry.stop_container(&id, asked.signal, grace).await;
+            let (exit, stuck_threads) = stopped.unzip();
+            Ok(wire::StopContainerResponse {
+                exit: exit.map(convert::exit),
+                stuck_threads: stuck_threads.unwrap_or(0),
+            })
+        })
+        .await
+    }
+
+    async fn remove_container(
+        &self,
+        request: Request<wire::ContainerRequest>,
+    ) -> Result<Response<Empty>, Status> {
+        let registry = self.registry.clone();
+        whole(async move {
+            registry.remove_container(&convert::container_id(&request.get_ref().id)?).await;
+            Ok(Empty {})
+        })
+        .await
+    }
+
+    async fn update_container(
+        &self,
+        request: Request<wire::UpdateContainerRequest>,
+    ) -> Result<Response<Empty>, Status> {
+        let registry = self.registry.clone();
+        whole(async move {
+            let asked = request.into_inner();
+            let container = registry.container(&convert::container_id(&asked.id)?)?;
+            let limits = convert::limits(asked.limits.unwrap_or_default(), &registry.host)?;
+            container.update(&limits)?;
+            Ok(Empty {})
+        })
+        .await
+    }
+
+    async fn reopen_log(
+        &self,
+        request: Request<wire::ContainerRequest>,
+    ) -> Result<Response<Empty>, Status> {
+        let registry = self.registry.clone();
+        whole(async move {
+            let container = registry.container(&convert::container_id(&request.get_ref().id)?)?;
+            let parts = container.parts()?;
+            // A guest may be writing to a slow disk with the log in its hands.
+            on_thread("w-reopen", move || parts.log.as_ref().map_or(Ok(()), |log| log.reopen()))
+                .await??;
+            Ok(Empty {})
+        })
+        .await
+    }
+
+    async fn resolve_program(
+        &self,
+        request: Request<wire::ResolveProgramRequest>,
+    ) -> Result<Response<wire::ResolveProgramResponse>, Status> {
+        let registry = self.registry.clone();
+        whole(async move {
+            let asked = request.into_inner();
+            let container = registry.container(&convert::container_id(&asked.container_id)?)?;
+            let found = resolve::resolve(container, asked.program, asked.copy_to.into()).await?;
+            Ok(convert::resolve_response(found))
+        })
+        .await
+    }
+
+    async fn exec(
+        &self,
+        request: Request<wire::ExecRequest>,
+    ) -> Result<Response<wire::ExecResponse>, Status> {
+        let registry = self.registry.clone();
+        // Dropped with this call: an exec whose caller has gone is ended.
+        let (_caller, caller_gone) = oneshot::channel::<()>();
+        whole(async move {
+            let asked = request.into_inner();
+            let container = registry.container(&convert::container_id(&asked.container_id)?)?;
+            let outcome = exec::exec(container, convert::exec_spec(asked)?, caller_gone).await?;
+            Ok(convert::exec_response(outcome))
+        })
+        .await
+    }
+
+    async fn stats(
+        &self,
+        request: Request<wire::StatsRequest>,
+    ) -> Result<Response<wire::StatsResponse>, Status> {
+        let wanted = request.into_inner().container_ids;
+        let containers = self.registry.containers();
+        if wanted.is_empty() {
+            let running = containers.iter().filter(|container| container.is_running());
+            let sandboxes = self.registry.sandboxes();
+            return Ok(Response::new(wire::StatsResponse {
+                containers: running.map(|container| container_stats(container)).collect(),
+                sandboxes: sandboxes.iter().map(|s| sandbox_stats(s, &containers)).collect(),
+            }));
+        }
+        let named = containers.iter().filter(|c| wanted.iter().any(|id| id == c.id().as_str()));
+        Ok(Response::new(wire::StatsResponse {
+            containers: named.map(|container| container_stats(container)).collect(),
+            sandboxes: Vec::new(),
+        }))
+    }
+
+    type EventsStream = Pin<Box<dyn Stream<Item = Result<wire::Event, Status>> + Send>>;
+
+    async fn events(
+        &self,
+        _: Request<wire::EventsRequest>,
+    ) -> Result<Response<Self::EventsStream>, Status> {
+        let mut closing = self.closing.subscribe();
+        let exits = self.registry.host.exits.listen();
+        let events = exits.map(|record| Ok(convert::event(record))).take_until(async move {
+            // A shim whose server has gone is closing as well.
+            let _ = closing.wait_for(|closing| *closing).await;
+        });
+        Ok(Response::new(Box::pin(events)))
+    }
+
+    async fn ack_exits(
+        &self,
+        request: Request<wire::AckExitsRequest>,
+    ) -> Result<Response<Empty>, Status> {
+        let ids = &request.get_ref().container_ids;
+        self.registry.host.exits.acknowledge(ids.iter().map(String::as_str));
+        Ok(Response::new(Empty {}))
+    }
+
+    async fn shutdown(&self, _: Request<Empty>) -> Result<Response<Empty>, Status> {
+        let held = self.registry.sandboxes().len();
+        if held > 0 {
+            let error = Error::Precondition(format!("this shim holds {held} sandboxes"));
+            return Err(convert::status(error));
+        }
+        self.closing.send_replace(true);
+        Ok(Response::new(Empty {}))
+    }
+}
+
+fn container_stats(container: &Container) -> wire::ContainerStats {
+    let ledger = &container.ledger;
+    let limit = ledger.memory.limit();
+    wire::ContainerStats {
+        id: container.id().to_string(),
+        timestamp: clock::now(),
+        cpu_nanos: container.threads.cpu_nanos(),
+        memory: ledger.memory.used(),
+        memory_peak: ledger.memory.peak(),
+        memory_limit: if limit == u64::MAX { 0 } else { limit },
+        threads: u32::try_from(container.threads.count()).unwrap_or(u32::MAX),
+        descriptors: u32::try_from(ledger.descriptors.used()).unwrap_or(u32::MAX),
+    }
+}
+
+fn sandbox_stats(sandbox: &Sandbox, containers: &[Arc<Container>]) -> wire::SandboxStats {
+    let own = containers.iter().filter(|container| container.spec.sandbox == sandbox.spec.id);
+    wire::SandboxStats {
+        id: sandbox.spec.id.to_string(),
+        timestamp: clock::now(),
+        cpu_nanos: sandbox.threads.cpu_nanos()
+            + own.map(|container| container.threads.cpu_nanos()).sum::<u64>(),
+        memory: sandbox.memory.used(),
+    }
+}

@@ -1,0 +1,72 @@
+//! Joining a component to what the host gives, once per component, and saying in one sentence
+//! why that cannot be done.
+
+use wasmtime::Engine;
+use wasmtime::component::{Component, InstancePre, Linker};
+
+use super::state::State;
+
+/// A component with all its imports found.
+pub struct Linked {
+    pub pre: InstancePre<State>,
+    /// It can open sockets, so its runtime must watch descriptors.
+    pub has_sockets: bool,
+}
+
+impl Linked {
+    /// `Err` is one sentence that names the import in question.
+    pub fn new(linker: &Linker<State>, component: &Component) -> Result<Self, String> {
+        let pre = linker.instantiate_pre(component).map_err(|error| sentence(&error))?;
+        let engine = component.engine();
+        let has_sockets = component
+            .component_type()
+            .imports(engine)
+            .any(|(name, _)| name.starts_with("wasi:sockets/"));
+        Ok(Self { pre, has_sockets })
+    }
+}
+
+/// The names that a component exports.
+pub fn exports(engine: &Engine, component: &Component) -> Vec<String> {
+    component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Why a component that exports these names is no command.
+pub fn no_command(exports: &[String]) -> String {
+    let with_prefix = |prefix: &str| exports.iter().find(|name| name.starts_with(prefix));
+    if let Some(name) = with_prefix("wasi:cli/run@") {
+        return format!("the component exports {name}; wasmpod runs wasi:cli/run 0.2 and 0.3.0");
+    }
+    if let Some(name) =
+        with_prefix("wasi:http/incoming-handler@").or_else(|| with_prefix("wasi:http/handler@"))
+    {
+        return format!(
+            "the component is a service (it exports {name}); wasmpod runs only commands, which \
+             export wasi:cli/run, until services come in a later version"
+        );
+    }
+    match exports {
+        [] => "the component exports nothing; a command exports wasi:cli/run".to_owned(),
+        names => {
+            format!("the component does not export wasi:cli/run; it exports {}", names.join(", "))
+        }
+    }
+}
+
+/// wasmtime's "component imports instance `x`, but a matching implementation was not found in
+/// the linker: ...", told to someone who does not know wasmtime.
+fn sentence(error: &wasmtime::Error) -> String {
+    let text = error.to_string();
+    let name = text.strip_prefix("component imports ").and_then(|rest| rest.split('`').nth(1));
+    let Some(name) = name else { return format!("the component cannot be linked: {error:#}") };
+    let cause = error.root_cause().to_string();
+    // Of an interface that is there, what does not fit is what its user has to know.
+    match cause.as_str() {
+        _ if cause == text || cause.contains("implementation is missing") => {
+            format!("the component imports {name}, which wasmpod does not provide")
+        }
+        cause => {
+            format!("the component imports {name}, which wasmpod provides differently: {cause}")
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! One run of a component: the runtime, the Store, the guest beside its kill switch, the end.
+
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use wasmtime::component::ResourceTableError;
+use wasmtime::{Engine, Store, Trap};
+use wasmtime_wasi::I32Exit;
+
+use super::link::Linked;
+use super::state::State;
+use crate::shim::guest::{self, Context, Ended, Stdin};
+
+/// Bytes that one call may make the host copy out of the guest: far above what streams move,
+/// room for a file written by one call.
+const CALL_COPY: usize = 16 << 20;
+
+/// How long the thread for name look-ups stays; it holds the pod's namespaces meanwhile.
+const HELPER_STAY: Duration = Duration::from_millis(100);
+
+/// Where a guest's call failed.
+pub enum Failure {
+    Instantiate(wasmtime::Error),
+    Run(wasmtime::Error),
+}
+
+/// Runs a guest to its end on this thread. `call` instantiates it and calls its entry, which
+/// says like a process whether it succeeded.
+pub fn run<C>(linked: &Linked, context: Context, call: C) -> Ended
+where
+    C: AsyncFnOnce(&mut Store<State>) -> Result<Result<(), ()>, Failure>,
+{
+    let watches = linked.has_sockets || matches!(context.stdin, Stdin::Descriptor(_));
+    let runtime = match runtime(if watches { Watch::Descriptors } else { Watch::TimeOnly }) {
+        Ok(runtime) => runtime,
+        Err(error) => return Ended::NotStarted(format!("no runtime for the guest: {error}")),
+    };
+    let kill = context.kill.clone();
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            () = kill.killed() => Ended::Killed,
+            ended = guest(linked.pre.engine(), context, call) => ended,
+        }
+    });
+    // Only a name look-up can still run on a thread of the runtime's; it holds nothing of the
+    // container's and is not waited for.
+    runtime.shutdown_background();
+    ended
+}
+
+/// The Store lives and ends in here.
+async fn guest<C>(engine: &Engine, context: Context, call: C) -> Ended
+where
+    C: AsyncFnOnce(&mut Store<State>) -> Result<Result<(), ()>, Failure>,
+{
+    let (kill, handles) = (context.kill.clone(), context.ledger.handles);
+    let state = match State::new(context) {
+        Ok(state) => state,
+        Err(sentence) => return Ended::NotStarted(sentence),
+    };
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.limiter);
+    store.set_hostcall_fuel(CALL_COPY);
+    if guest::arm(&mut store, kill.clone()).is_err() {
+        return Ended::Killed;
+    }
+    let (error, started) = match call(&mut store).await {
+        Ok(Ok(())) => return Ended::Exited(0),
+        Ok(Err(())) => return Ended::Exited(1),
+        Err(Failure::Instantiate(error)) => (error, false),
+        Err(Failure::Run(error)) => (error, true),
+    };
+    if let Some(exit) = error.downcast_ref::<I32Exit>() {
+        return Ended::Exited(exit.0);
+    }
+    if kill.is_killed() {
+        return Ended::Killed;
+    }
+    let full = matches!(error.downcast_ref(), Some(ResourceTableError::Full));
+    let error = if full {
+        error.context(format!("too many resource handles: the limit is {handles}"))
+    } else {
+        error
+    };
+    match Ended::from_error(&error) {
+        // A start function may trap too; all else means that nothing ran.
+        Ended::Trapped(_) if !started && !error.is::<Trap>() => {
+            Ended::NotStarted(format!("the component cannot be instantiated: {error:#}"))
+        }
+        ended => ended,
+    }
+}
+
+/// What a runtime can wait for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    TimeOnly,
+    /// Costs four descriptors.
+    Descriptors,
+}
+
+fn runtime(watch: Watch) -> std::io::Result<Runtime> {
+    let mut builder = Builder::new_current_thread();
+    builder.enable_time().max_blocking_threads(1).thread_keep_alive(HELPER_STAY);
+    if watch == Watch::Descriptors {
+        builder.enable_io();
+    }
+    builder.build()
+}

@@ -1,0 +1,145 @@
+//! A component Store's data, and what host functions see of it.
+
+use rustix::io::Errno;
+use wasmtime::component::{HasData, Resource, ResourceTable, ResourceTableError};
+use wasmtime_wasi::sockets::WasiSocketsCtxView;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::descriptor::Files;
+use super::sockets::Sockets;
+use super::stdin::Input;
+use super::transfer::{Guarded, Standard};
+use crate::shim::guest::{Context, Network};
+use crate::shim::kill::Killed;
+use crate::shim::ledger::Limiter;
+
+/// Bytes of randomness that one call may ask for.
+const RANDOM: u64 = 64 * 1024;
+
+/// Dropping it closes every descriptor that the guest held.
+pub struct State {
+    wasi: WasiCtx,
+    pub table: ResourceTable,
+    files: Files,
+    pub sockets: Sockets,
+    /// Polls since the runtime last looked for events.
+    pub polls: u32,
+    pub limiter: Limiter,
+}
+
+impl State {
+    /// Inside a tokio runtime, because standard input may want to wait. `Err` is one sentence.
+    pub fn new(context: Context) -> Result<Self, String> {
+        let guarded = |output| Guarded::new(output, context.kill.clone());
+        let (stdout, stderr) = (guarded(context.stdout), guarded(context.stderr));
+        let stdin = Input::new(context.stdin, context.kill.clone())
+            .map_err(|error| format!("standard input cannot be used: {error}"))?;
+        let mut wasi = WasiCtx::builder();
+        wasi.stdin(stdin.clone())
+            .stdout(Standard(stdout.clone()))
+            .stderr(Standard(stderr.clone()))
+            .args(&context.argv)
+            .initial_cwd(&context.working_dir)
+            .max_random_size(RANDOM);
+        for variable in &context.env {
+            let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+            wasi.env(name, value);
+        }
+        // Go, built for p1 and wrapped as a component, knows no other way to learn it.
+        if !context.env.iter().any(|variable| variable.starts_with("PWD=")) {
+            wasi.env("PWD", &context.working_dir);
+        }
+        if context.network == Network::Allowed {
+            let ledger = context.ledger.clone();
+            wasi.allow_tcp(true).allow_udp(true).allow_ip_name_lookup(true).socket_addr_check(
+                move |_, _| {
+                    let room = ledger.descriptors.used() < ledger.descriptors.limit();
+                    Box::pin(async move { room })
+                },
+            );
+        }
+        let mut table = ResourceTable::new();
+        // Bounds what a guest can make the host keep. Sockets are counted as descriptors too
+        // when p2 guests create them and while they poll; those that a p3 guest creates, and
+        // those accepted in between, are bounded here.
+        table.set_max_capacity(context.ledger.handles as usize);
+        let standard = (stdin, stdout, stderr);
+        let files = Files::new(context.root, &context.working_dir, context.kill, standard)?;
+        Ok(Self {
+            wasi: wasi.build(),
+            table,
+            files,
+            sockets: Sockets::new(context.ledger.clone()),
+            polls: 0,
+            limiter: Limiter::new(context.ledger),
+        })
+    }
+
+    pub fn files(&mut self) -> FilesView<'_> {
+        FilesView { files: &self.files, table: &mut self.table }
+    }
+
+    /// What stock sockets see, and their count.
+    pub fn sockets(&mut self) -> (WasiSocketsCtxView<'_>, &mut Sockets) {
+        let stock = WasiSocketsCtxView { ctx: self.wasi.sockets(), table: &mut self.table };
+        (stock, &mut self.sockets)
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+/// What the filesystem interfaces see of a Store.
+pub struct FilesView<'a> {
+    pub files: &'a Files,
+    pub table: &'a mut ResourceTable,
+}
+
+/// Names [`FilesView`] to wasmtime.
+pub struct HasFiles;
+
+impl HasData for HasFiles {
+    type Data<'a> = FilesView<'a>;
+}
+
+/// The generated bindings name wasmtime-wasi's types for resources. Those are only markers: the
+/// entries in the table are ours, found by the same number.
+pub fn borrow<Marker: 'static, Ours: 'static>(marker: &Resource<Marker>) -> Resource<Ours> {
+    Resource::new_borrow(marker.rep())
+}
+
+/// As [`borrow`], for a resource that changes hands, in either direction.
+pub fn own<From: 'static, To: 'static>(resource: Resource<From>) -> Resource<To> {
+    Resource::new_own(resource.rep())
+}
+
+/// Why a host function failed.
+#[derive(Debug)]
+pub enum Fault {
+    /// The guest is told.
+    Errno(Errno),
+    /// The guest ends.
+    Trap(wasmtime::Error),
+}
+
+impl From<Errno> for Fault {
+    /// EINTR is seen only once the guest is killed (`fs::uninterrupted`).
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::INTR => Self::Trap(wasmtime::Error::new(Killed)),
+            errno => Self::Errno(errno),
+        }
+    }
+}
+
+impl From<ResourceTableError> for Fault {
+    fn from(error: ResourceTableError) -> Self {
+        match error {
+            ResourceTableError::Full => Self::Errno(Errno::MFILE),
+            error => Self::Trap(error.into()),
+        }
+    }
+}

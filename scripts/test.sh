@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Passes everything that a change has to pass: format, licences, lints, all tests. Sets up what
+# these need. Run as root for all of them; as an ordinary user the tests that need root say that
+# they are skipped. Arguments go to `cargo test`.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/env.sh
+
+readonly deny_version=0.20.2
+step() { echo "=== $* ($SECONDS s)" >&2; }
+
+step setup
+scripts/setup.sh
+scripts/build-guests.sh >/dev/null
+
+step format
+cargo fmt --check
+cargo fmt --all --check --manifest-path examples/Cargo.toml
+
+step licences, bans, sources
+readonly deny="$wasmpod_cache/bin/cargo-deny"
+if [ "$("$deny" --version 2>/dev/null)" != "cargo-deny $deny_version" ]; then
+  # A target folder of its own, for its features are not ours.
+  CARGO_TARGET_DIR="$wasmpod_cache/cargo-deny-target" \
+    cargo install --quiet --locked --force --root "$wasmpod_cache" "cargo-deny@$deny_version"
+  rm -rf "$wasmpod_cache/cargo-deny-target"
+fi
+"$deny" --log-level error check bans licenses sources
+
+step lints
+cargo clippy --locked --quiet --all-targets -- --deny warnings
+
+step tests
+# Last, so that its closing lines close the run.
+exec cargo test --locked --no-fail-fast "$@"

@@ -1,0 +1,23 @@
+//! Every integration test, one file per topic. One program, because each would be linked with
+//! the whole of wasmtime.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+mod cri_containers;
+mod cri_descriptor;
+mod cri_sandboxes;
+mod crictl;
+mod ends;
+mod examples;
+mod exec;
+mod files;
+mod images;
+mod limits;
+mod logs;
+mod recovery;
+mod run;
+mod runtime_operations;
+mod runtime_recovery;
+mod shim_process;
+mod walls;

@@ -1,0 +1,59 @@
+//! Measures a daemon of its own, and what is named beside it, through CRI; prints a table.
+//! run.sh tells how to use it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod files;
+mod idle;
+mod latency;
+mod stop;
+#[path = "../support/mod.rs"]
+mod support;
+mod table;
+mod target;
+mod throughput;
+
+use table::Table;
+
+const ALL: [&str; 5] = ["latency", "throughput", "idle", "stop", "files"];
+
+#[tokio::main]
+async fn main() {
+    // cargo bench adds --bench.
+    let mut wanted: Vec<String> =
+        std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    if wanted.is_empty() {
+        wanted = ALL.map(str::to_owned).to_vec();
+    }
+    if let Some(other) = wanted.iter().find(|word| !ALL.contains(&word.as_str())) {
+        eprintln!("{other} is none of {ALL:?}");
+        std::process::exit(2);
+    }
+    // Daemon and shims take as many descriptors as they may, and 2,000 log files are theirs.
+    raise_descriptor_limit();
+
+    let mut table = Table::default();
+    for name in &wanted {
+        eprintln!("measuring {name}");
+        match name.as_str() {
+            "latency" => latency::measure(&mut table).await,
+            "throughput" => throughput::measure(&mut table).await,
+            "idle" => idle::measure(&mut table).await,
+            "stop" => stop::measure(&mut table).await,
+            _ => files::measure(&mut table).await,
+        }
+    }
+    println!("{table}");
+}
+
+/// A count of pods, made smaller by WASMPOD_BENCH_SCALE.
+fn scaled(count: usize) -> usize {
+    let scale = std::env::var("WASMPOD_BENCH_SCALE").map_or(1, |text| text.parse().unwrap());
+    (count / scale).max(1)
+}
+
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+}

@@ -1,0 +1,222 @@
+//! RuntimeService over a real socket: the runtime itself, and pod sandboxes.
+
+use std::collections::HashMap;
+
+use crate::support;
+use crate::support::Daemon;
+use tonic::Code;
+use wasmpod::proto::cri::{self, PodSandboxState};
+
+fn labelled(name: &str, labels: &[(&str, &str)]) -> cri::PodSandboxConfig {
+    let labels: HashMap<_, _> =
+        labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    cri::PodSandboxConfig { labels, ..support::sandbox(name) }
+}
+
+async fn list(daemon: &Daemon, filter: cri::PodSandboxFilter) -> Vec<cri::PodSandbox> {
+    let request = cri::ListPodSandboxRequest { filter: Some(filter) };
+    daemon.runtime().list_pod_sandbox(request).await.unwrap().into_inner().items
+}
+
+#[tokio::test]
+async fn the_runtime_says_what_it_is_and_can() {
+    let daemon = Daemon::start().await;
+    let mut client = daemon.runtime();
+    let request = cri::VersionRequest { version: "0.1.0".into() };
+    let version = client.version(request).await.unwrap().into_inner();
+    assert_eq!((version.version.as_str(), version.runtime_api_version.as_str()), ("0.1.0", "v1"));
+    assert_eq!(version.runtime_name, "wasmpod");
+
+    let status = client.status(cri::StatusRequest { verbose: true }).await.unwrap().into_inner();
+    let conditions = status.status.unwrap().conditions;
+    for kind in ["RuntimeReady", "NetworkReady"] {
+        assert!(conditions.iter().any(|c| c.r#type == kind && c.status), "{conditions:?}");
+    }
+    let handlers: Vec<_> = status.runtime_handlers.iter().map(|h| h.name.as_str()).collect();
+    assert_eq!(handlers, ["", "wasm", "wasm-isolated"]);
+    assert!(status.runtime_handlers.iter().all(|h| h.features.unwrap().recursive_read_only_mounts));
+    assert!(!status.features.unwrap().supplemental_groups_policy);
+    assert!(status.info["config"].contains("max_pods"));
+
+    let config = client.runtime_config(cri::RuntimeConfigRequest {}).await.unwrap().into_inner();
+    assert!(config.linux.is_some());
+    let network = cri::NetworkConfig { pod_cidr: "10.1.0.0/24".into() };
+    let update = cri::RuntimeConfig { network_config: Some(network) };
+    let request = cri::UpdateRuntimeConfigRequest { runtime_config: Some(update) };
+    client.update_runtime_config(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_not_given_is_unimplemented_and_named() {
+    let daemon = Daemon::start().await;
+    let mut client = daemon.runtime();
+    let statuses = [
+        ("Exec", client.exec(cri::ExecRequest::default()).await.unwrap_err()),
+        ("Attach", client.attach(cri::AttachRequest::default()).await.unwrap_err()),
+        ("CheckpointContainer", {
+            let request = cri::CheckpointContainerRequest::default();
+            client.checkpoint_container(request).await.unwrap_err()
+        }),
+        ("StreamContainers", {
+            let request = cri::StreamContainersRequest::default();
+            client.stream_containers(request).await.unwrap_err()
+        }),
+    ];
+    for (name, status) in statuses {
+        assert_eq!(status.code(), Code::Unimplemented, "{name}");
+        assert!(status.message().contains(name), "{status:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_sandbox_is_echoed_as_it_was_asked_for() {
+    let daemon = Daemon::start().await;
+    let mut config = labelled("echo", &[("a", "1")]);
+    config.annotations = [("note".to_owned(), "x y".to_owned())].into();
+    let pod = daemon.run_pod_with(config, "wasm").await;
+    let status = pod.status().await.unwrap();
+    assert_eq!(status.metadata, pod.config.metadata);
+    assert_eq!(status.labels, pod.config.labels);
+    assert_eq!(status.annotations, pod.config.annotations);
+    assert_eq!(status.runtime_handler, "wasm");
+    assert_eq!(status.state(), PodSandboxState::SandboxReady);
+    assert_eq!(status.network, None);
+    assert_eq!(pod.id.len(), 64);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let age = now.as_nanos() as i64 - status.created_at;
+    assert!((0..60_000_000_000).contains(&age), "created_at is in nanoseconds: {age}");
+    let options = status.linux.unwrap().namespaces.unwrap().options;
+    assert_eq!(options, Some(support::host_network()));
+}
+
+#[tokio::test]
+async fn stop_and_remove_succeed_again_and_for_nothing() {
+    let daemon = Daemon::start().await;
+    let pod = daemon.run_pod(support::sandbox("twice")).await;
+    pod.stop().await;
+    pod.stop().await;
+    assert_eq!(pod.status().await.unwrap().state(), PodSandboxState::SandboxNotready);
+    pod.remove().await;
+    pod.remove().await;
+    pod.stop().await;
+    assert_eq!(pod.status().await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_name_is_reserved_until_its_sandbox_is_removed() {
+    let daemon = Daemon::start().await;
+    let config = support::sandbox("named");
+    let pod = daemon.run_pod(config.clone()).await;
+    let status = daemon.try_run_pod(config.clone(), "").await.map(|made| made.id).unwrap_err();
+    assert_eq!(status.code(), Code::AlreadyExists);
+    assert!(status.message().contains(&pod.id), "{status:?}");
+    pod.stop().await;
+    assert!(daemon.try_run_pod(config.clone(), "").await.is_err());
+    let mut next = config.clone();
+    next.metadata.as_mut().unwrap().attempt = 1;
+    daemon.run_pod(next).await;
+    pod.remove().await;
+    daemon.run_pod(config).await;
+}
+
+#[tokio::test]
+async fn lists_hold_what_matches_all_of_the_filter() {
+    let daemon = Daemon::start().await;
+    let first = daemon.run_pod(labelled("first", &[("app", "a"), ("tier", "x")])).await;
+    let second = daemon.run_pod(labelled("second", &[("app", "a"), ("tier", "y")])).await;
+    second.stop().await;
+    let filter = cri::PodSandboxFilter::default;
+    let state = |state: PodSandboxState| Some(cri::PodSandboxStateValue { state: state.into() });
+    let labels = |pairs: &[(&str, &str)]| labelled("", pairs).labels;
+    let (one, two) = (vec![first.id.clone()], vec![second.id.clone()]);
+    // Newest first.
+    let both = vec![second.id.clone(), first.id.clone()];
+    let prefix = first.id[..10].to_owned();
+    let ready = state(PodSandboxState::SandboxReady);
+    for (what, filter, expected) in [
+        ("nothing", filter(), &both),
+        ("a prefix", cri::PodSandboxFilter { id: prefix.clone(), ..filter() }, &one),
+        ("no such id", cri::PodSandboxFilter { id: "zz".into(), ..filter() }, &vec![]),
+        ("a state", cri::PodSandboxFilter { state: ready, ..filter() }, &one),
+        (
+            "another state",
+            cri::PodSandboxFilter { state: state(PodSandboxState::SandboxNotready), ..filter() },
+            &two,
+        ),
+        (
+            "two labels",
+            cri::PodSandboxFilter {
+                label_selector: labels(&[("app", "a"), ("tier", "y")]),
+                ..filter()
+            },
+            &two,
+        ),
+        (
+            "all at once",
+            cri::PodSandboxFilter {
+                id: prefix,
+                state: ready,
+                label_selector: labels(&[("app", "b")]),
+            },
+            &vec![],
+        ),
+    ] {
+        let found: Vec<_> = list(&daemon, filter).await.into_iter().map(|pod| pod.id).collect();
+        assert_eq!(&found, expected, "by {what}");
+    }
+}
+
+#[tokio::test]
+async fn a_realm_sees_its_own_pods_unless_it_asks_for_all() {
+    let daemon = Daemon::start().await;
+    let pod = daemon.run_pod(support::sandbox("mine")).await;
+    let mut agent = daemon.agent_runtime();
+    let nobodys = agent.list_pod_sandbox(cri::ListPodSandboxRequest::default()).await.unwrap();
+    assert!(nobodys.into_inner().items.is_empty());
+    let request = || cri::PodSandboxStatusRequest { pod_sandbox_id: pod.id.clone(), verbose: true };
+    assert_eq!(agent.pod_sandbox_status(request()).await.unwrap_err().code(), Code::NotFound);
+    let mut request = tonic::Request::new(request());
+    request.metadata_mut().insert("wasmpod-realm", "all".parse().unwrap());
+    let status = agent.pod_sandbox_status(request).await.unwrap().into_inner();
+    assert!(status.info["info"].contains("kubelet"), "{:?}", status.info);
+}
+
+#[tokio::test]
+async fn what_cannot_be_given_is_refused_by_name_and_leaves_nothing() {
+    let daemon = Daemon::start().await;
+    let mut as_user = support::sandbox("user");
+    let context = as_user.linux.as_mut().and_then(|linux| linux.security_context.as_mut()).unwrap();
+    context.run_as_user = Some(cri::Int64Value { value: 1000 });
+    let plain = || support::sandbox("plain");
+    let nameless = cri::PodSandboxConfig { metadata: None, ..plain() };
+    for (config, handler, says) in [
+        (as_user, "", "run_as_user = 1000"),
+        (nameless, "", "metadata"),
+        (plain(), "no-such", "no-such"),
+        (plain(), "wasm-shared", "wasm-shared"),
+    ] {
+        let status = daemon.try_run_pod(config, handler).await.map(|made| made.id).unwrap_err();
+        assert!(status.message().contains(says), "{says}: {status:?}");
+        assert!(!status.message().contains('\n'));
+    }
+    assert!(list(&daemon, cri::PodSandboxFilter::default()).await.is_empty());
+}
+
+#[tokio::test]
+async fn sandbox_stats_count_the_pods_containers() {
+    let daemon = Daemon::start().await;
+    let image = daemon.import("probe").await;
+    let pod = daemon.run_pod(support::sandbox("stats")).await;
+    let mut config = support::container("main", &image);
+    config.args = ["say", "up", "--", "idle"].map(str::to_owned).to_vec();
+    let container = pod.run(config).await;
+    container.says("up").await;
+    let request = cri::PodSandboxStatsRequest { pod_sandbox_id: pod.id.clone() };
+    let stats = daemon.runtime().pod_sandbox_stats(request).await.unwrap().into_inner();
+    let linux = stats.stats.unwrap().linux.unwrap();
+    assert_eq!(linux.containers.len(), 1);
+    assert!(linux.memory.unwrap().working_set_bytes.unwrap().value > 0);
+    let request = cri::ListPodSandboxStatsRequest { filter: None };
+    let listed = daemon.runtime().list_pod_sandbox_stats(request).await.unwrap().into_inner();
+    assert_eq!(listed.stats.len(), 1);
+}

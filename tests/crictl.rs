@@ -1,0 +1,146 @@
+//! Drives the daemon with the real crictl (tests/conformance/build-cri-tools.sh builds it).
+use crate::support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+use support::Daemon;
+
+/// The crictl program, built once per machine; `None`, loudly, where that is not possible.
+fn program() -> Option<&'static Path> {
+    static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
+    PROGRAM
+        .get_or_init(|| {
+            let script =
+                concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/build-cri-tools.sh");
+            let built = Command::new(script).output().unwrap();
+            if !built.status.success() {
+                eprintln!("SKIPPED: crictl: {}", String::from_utf8_lossy(&built.stderr));
+                return None;
+            }
+            Some(Path::new(String::from_utf8(built.stdout).unwrap().trim()).join("crictl"))
+        })
+        .as_deref()
+}
+
+/// crictl against one daemon.
+struct Crictl<'a> {
+    program: &'static Path,
+    daemon: &'a Daemon,
+}
+
+impl Crictl<'_> {
+    fn run(&self, arguments: &[&str]) -> Output {
+        let config = self.file("crictl.yaml", "");
+        Command::new(self.program)
+            .args(["--config", &config, "--timeout", "60s", "--runtime-endpoint"])
+            .arg(format!("unix://{}", self.daemon.listen().display()))
+            .args(arguments)
+            .output()
+            .unwrap()
+    }
+
+    /// What it prints when it succeeds.
+    fn prints(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(
+            output.status.success(),
+            "crictl {arguments:?}: {}\n{}",
+            String::from_utf8_lossy(&output.stderr),
+            self.daemon.own_log()
+        );
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    fn reads(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.prints(arguments)).unwrap()
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.daemon.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pods_whole_life_by_crictl() {
+    let Some(program) = program() else { return };
+    let daemon = Daemon::start().await;
+    let image = daemon.import("probe").await;
+    let crictl = Crictl { program, daemon: &daemon };
+
+    assert!(crictl.prints(&["version"]).contains("wasmpod"));
+    let info = crictl.reads(&["info"]);
+    assert_eq!(info["status"]["conditions"][0]["status"], true, "{info}");
+
+    let logs = daemon.logs().display().to_string();
+    let sandbox = crictl.file(
+        "pod.json",
+        &json!({
+            "metadata": { "name": "crictl", "namespace": "tests", "uid": "u1", "attempt": 0 },
+            "hostname": "crictl",
+            "log_directory": logs,
+            "labels": { "app": "crictl" },
+            "linux": { "security_context": { "namespace_options": { "network": 2 } } },
+        })
+        .to_string(),
+    );
+    let container = crictl.file(
+        "container.json",
+        &json!({
+            "metadata": { "name": "main", "attempt": 0 },
+            "image": { "image": image },
+            "args": ["say", "hello", "--", "idle"],
+            "log_path": "main.log",
+            "linux": {},
+        })
+        .to_string(),
+    );
+    let pod = crictl.prints(&["runp", &sandbox]);
+    let id = crictl.prints(&["create", &pod, &container, &sandbox]);
+    assert_eq!(crictl.prints(&["ps", "-a", "-q", "--state", "created", "--pod", &pod]), id);
+    crictl.prints(&["start", &id]);
+    assert_eq!(crictl.prints(&["ps", "-q", "--label", "none=such"]), "");
+    assert_eq!(crictl.prints(&["ps", "-q", "--id", &id[..8]]), id);
+
+    support::eventually("the guest's line is in crictl logs", || {
+        (crictl.prints(&["logs", &id]) == "hello").then_some(())
+    })
+    .await;
+    let status = crictl.reads(&["inspect", &id]);
+    assert_eq!(status["status"]["state"], "CONTAINER_RUNNING", "{status}");
+    assert_eq!(status["status"]["image"]["image"], image.as_str());
+    assert_eq!(status["status"]["logPath"], format!("{logs}/main.log"));
+    assert_eq!(crictl.reads(&["inspectp", &pod])["status"]["state"], "SANDBOX_READY");
+    let stats = crictl.reads(&["stats", "-o", "json", &id]);
+    assert_eq!(stats["stats"][0]["attributes"]["id"], id.as_str(), "{stats}");
+    assert!(stats["stats"][0]["memory"]["workingSetBytes"]["value"] != "0", "{stats}");
+
+    let program = status["info"]["argv"][0].as_str().unwrap().to_owned();
+    assert_eq!(crictl.prints(&["exec", "-s", &id, &program, "say", "again"]), "again");
+    let exec = crictl.run(&["exec", "-s", &id, "no-such-program"]);
+    let refusal = String::from_utf8_lossy(&exec.stderr).into_owned();
+    assert!(!exec.status.success() && refusal.contains("no-such-program"), "{refusal}");
+
+    crictl.prints(&["stop", &id]);
+    let status = crictl.reads(&["inspect", &id]);
+    assert_eq!(status["status"]["state"], "CONTAINER_EXITED", "{status}");
+    crictl.prints(&["stopp", &pod]);
+    assert_eq!(crictl.prints(&["pods", "-q", "--state", "ready"]), "");
+    crictl.prints(&["rmp", &pod]);
+    assert_eq!(crictl.prints(&["pods", "-q"]), "");
+    assert_eq!(crictl.prints(&["ps", "-a", "-q"]), "");
+
+    let images = crictl.prints(&["images"]);
+    assert!(images.contains("tests/probe"), "{images}");
+    crictl.prints(&["pull", &image]);
+    let refused = crictl.run(&["pull", "registry.example/none:1"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("wasmpod import"));
+    let inspected = crictl.reads(&["inspecti", &image]);
+    assert_eq!(inspected["status"]["pinned"], true, "{inspected}");
+    crictl.prints(&["rmi", &image]);
+    assert_eq!(crictl.prints(&["images", "-q"]), "");
+}

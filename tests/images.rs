@@ -1,0 +1,10 @@
+//! The image store from outside: what it takes in, what it refuses and how it says so, and what
+//! is left after a kill at any point.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod bad_input;
+mod commands;
+mod forms;
+mod kills;
+mod kit;
+mod machine_code;

@@ -1,0 +1,145 @@
+//! The cache of machine code: made once, checked, made anew when it is not what it was.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+use super::kit::*;
+
+#[tokio::test]
+async fn machine_code_is_made_at_import_and_protected() {
+    let kit = Kit::new();
+    let store = kit.store().await;
+    let image = store.import(&kit.file("a.wasm", module(1)), "a").await.unwrap();
+    let program = &image.programs[0];
+    let code = store.code(&program.digest, &program.file).await.unwrap();
+    let bytes = std::fs::read(&code.path).unwrap();
+    assert_eq!(digest(&bytes), format!("sha256:{}", code.sha256));
+    assert_eq!(code.module, program.digest);
+    let mode = std::fs::metadata(&code.path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o400);
+    assert_eq!(wasmtime::Engine::detect_precompiled(&bytes), Some(wasmtime::Precompiled::Module));
+    // No compiler is asked again, by this process or the next.
+    drop(store);
+    let mut config = kit.config.clone();
+    config.compile.program = Some("/nowhere".into());
+    let store = wasmpod::image::ImageStore::open(&config).await.unwrap();
+    assert_eq!(store.code(&program.digest, &program.file).await.unwrap(), code);
+}
+
+#[tokio::test]
+async fn damaged_machine_code_is_found_out_and_rebuilt() {
+    let kit = Kit::new();
+    let store = kit.store().await;
+    let image = store.import(&kit.file("a.wasm", module(2)), "a").await.unwrap();
+    let program = &image.programs[0];
+    let code = store.code(&program.digest, &program.file).await.unwrap();
+    let whole = std::fs::read(&code.path).unwrap();
+    let damage = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = whole.clone();
+        change(&mut bytes);
+        std::fs::remove_file(&code.path).unwrap();
+        std::fs::write(&code.path, bytes).unwrap();
+    };
+
+    // As a shim tells it.
+    damage(&|bytes| bytes[100] ^= 1);
+    let rebuilt = store.rebuild(&program.digest, &program.file).await.unwrap();
+    let bytes = std::fs::read(&rebuilt.path).unwrap();
+    assert_eq!(digest(&bytes), format!("sha256:{}", rebuilt.sha256));
+
+    // As the next daemon finds it: one bit, and a part.
+    drop(store);
+    damage(&|bytes| bytes[200] ^= 1);
+    let store = kit.store().await;
+    let again = store.code(&program.digest, &program.file).await.unwrap();
+    assert_eq!(digest(&std::fs::read(&again.path).unwrap()), format!("sha256:{}", again.sha256));
+    drop(store);
+    damage(&|bytes| bytes.truncate(50));
+    let store = kit.store().await;
+    let again = store.code(&program.digest, &program.file).await.unwrap();
+    assert!(std::fs::metadata(&again.path).unwrap().len() > 50);
+
+    // Code without a record, and code of another engine, are not kept.
+    drop(store);
+    std::fs::remove_file(code.path.with_extension("json")).unwrap();
+    let foreign = kit.config.root.join("code/0123456789abcdef");
+    std::fs::create_dir(&foreign).unwrap();
+    let store = kit.store().await;
+    assert!(!code.path.exists() && !foreign.exists());
+    store.code(&program.digest, &program.file).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_for_one_module_share_one_child() {
+    let mut kit = Kit::new();
+    // A compiler that counts how often it is run.
+    let count = kit.path("count");
+    let script = format!(
+        "#!/bin/sh\necho x >> {}\nexec {} \"$@\"\n",
+        count.display(),
+        env!("CARGO_BIN_EXE_wasmpod")
+    );
+    let compiler = kit.file("compiler", script);
+    std::fs::set_permissions(&compiler, std::fs::Permissions::from_mode(0o755)).unwrap();
+    kit.config.compile.program = Some(compiler);
+    let store = Arc::new(kit.store().await);
+    let wasm = module(3);
+    let file = kit.file("a.wasm", &wasm);
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let (store, file, digest) = (store.clone(), file.clone(), digest(&wasm));
+        tasks.spawn(async move { store.code(&digest, &file).await.unwrap() });
+    }
+    let mut codes = Vec::new();
+    while let Some(code) = tasks.join_next().await {
+        codes.push(code.unwrap());
+    }
+    assert!(codes.iter().all(|code| *code == codes[0]));
+    assert_eq!(std::fs::read_to_string(&count).unwrap(), "x\n");
+}
+
+#[tokio::test]
+async fn a_child_is_killed_when_nobody_waits_for_it() {
+    let mut kit = Kit::new();
+    let pid_file = kit.path("pid");
+    let script = format!("#!/bin/sh\necho $$ > {}\nexec sleep 1000\n", pid_file.display());
+    let compiler = kit.file("compiler", script);
+    std::fs::set_permissions(&compiler, std::fs::Permissions::from_mode(0o755)).unwrap();
+    kit.config.compile.program = Some(compiler);
+    let store = kit.store().await;
+    let wasm = module(4);
+    let file = kit.file("a.wasm", &wasm);
+    let digest = digest(&wasm);
+    let pid = {
+        let work = store.code(&digest, &file);
+        tokio::pin!(work);
+        let started = async {
+            loop {
+                let text = tokio::fs::read_to_string(&pid_file).await.unwrap_or_default();
+                if let Ok(pid) = text.trim().parse::<i32>() {
+                    return pid;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            result = &mut work => panic!("{result:?}"),
+            pid = started => pid,
+        }
+    };
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while rustix::process::test_kill_process(pid).is_ok() {
+        assert!(std::time::Instant::now() < deadline, "the child lives on");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_what_its_digest_says_is_not_compiled() {
+    let kit = Kit::new();
+    let store = kit.store().await;
+    let file = kit.file("a.wasm", module(5));
+    let error = store.code(&digest(&module(6)), &file).await.unwrap_err().to_string();
+    assert!(error.contains("a.wasm") && error.contains("its content changed"), "{error}");
+}

@@ -1,0 +1,85 @@
+//! Limits that hurt the guest alone which exceeds them.
+
+use crate::support;
+
+use support::{Daemon, container, sandbox};
+use wasmpod::proto::cri;
+
+#[tokio::test]
+async fn open_descriptors_end_at_the_limit_and_the_neighbour_opens_on() {
+    let daemon = Daemon::start_with("[limits]\ndescriptors = 64\n").await;
+    for kind in ["probe", "probe-p2"] {
+        let image = daemon.import(kind).await;
+        let pod = daemon.run_pod(sandbox("descriptors")).await;
+        let mut config = container("greedy", &image);
+        config.args = ["open-many", "/etc/hosts", "5000", "--", "say", "full", "--", "idle"]
+            .map(str::to_owned)
+            .to_vec();
+        let greedy = pod.run(config).await;
+        let log = greedy.says("full").await;
+        let told = log.text("stdout");
+        // wasi:filesystem's error-code has no word for too many files.
+        let says = if kind == "probe" { "MFILE" } else { "NOMEM" };
+        assert!(told.contains(says), "{kind}: {told}");
+        let opened: usize = told.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
+        assert!((16..=64).contains(&opened), "{kind}: {told}");
+        let printed = pod.output_of("modest", &image, &["open-many", "/etc/hosts", "16"]).await;
+        assert!(printed.contains("ok"), "{kind}: {printed}");
+    }
+}
+
+#[tokio::test]
+async fn a_raised_memory_limit_applies_to_the_running_guest() {
+    let daemon = Daemon::start().await;
+    let image = daemon.import("probe").await;
+    let go = daemon.path().join("go");
+    std::fs::create_dir(&go).unwrap();
+    let limit =
+        |bytes| cri::LinuxContainerResources { memory_limit_in_bytes: bytes, ..Default::default() };
+    let pod = daemon.run_pod(sandbox("raise")).await;
+    let mut config = container("grows", &image);
+    config.mounts = vec![support::mount(&go, "/go")];
+    config.linux =
+        Some(cri::LinuxContainerConfig { resources: Some(limit(16 << 20)), ..Default::default() });
+    config.args =
+        ["say", "here", "--", "await", "/go/now", "--", "grow", "64"].map(str::to_owned).to_vec();
+    let grows = pod.run(config).await;
+    grows.says("here").await;
+    let update = cri::UpdateContainerResourcesRequest {
+        container_id: grows.id.clone(),
+        linux: Some(limit(256 << 20)),
+        ..Default::default()
+    };
+    pod.client.clone().update_container_resources(update).await.unwrap();
+    let applied = grows.status().await.unwrap().resources.unwrap().linux.unwrap();
+    assert_eq!(applied.memory_limit_in_bytes, 256 << 20);
+    std::fs::write(go.join("now"), "").unwrap();
+    assert_eq!(grows.exit().await.exit_code, 0);
+}
+
+#[tokio::test]
+async fn a_bad_cpuset_changes_nothing() {
+    let daemon = Daemon::start().await;
+    let image = daemon.import("probe").await;
+    let pod = daemon.run_pod(sandbox("cpus")).await;
+    let mut config = container("pinned", &image);
+    config.args = ["say", "here", "--", "idle"].map(str::to_owned).to_vec();
+    let pinned = pod.run(config).await;
+    pinned.says("here").await;
+    let update = |cpus: &str| cri::UpdateContainerResourcesRequest {
+        container_id: pinned.id.clone(),
+        linux: Some(cri::LinuxContainerResources {
+            cpuset_cpus: cpus.to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let mut client = pod.client.clone();
+    client.update_container_resources(update("0")).await.unwrap();
+    for bad in ["x", "1-0", "4095", "0,,1"] {
+        let error = client.update_container_resources(update(bad)).await.unwrap_err();
+        assert_eq!(error.code(), tonic::Code::InvalidArgument, "{bad}: {error}");
+    }
+    let applied = pinned.status().await.unwrap().resources.unwrap().linux.unwrap();
+    assert_eq!(applied.cpuset_cpus, "0");
+}

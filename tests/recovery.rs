@@ -1,0 +1,229 @@
+//! Kill -9 at any moment: of the daemon, of a shim. Guests run on, exits and log lines stay,
+//! what was half made is finished or gone, nothing leaks.
+
+use crate::support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use support::{Container, Daemon, container, env, eventually, eventually_async, mount, sandbox};
+use wasmpod::proto::cri;
+
+async fn run(daemon: &Daemon, image: &str, args: &[&str]) -> Container {
+    let mut config = container("main", image);
+    config.args = args.iter().map(|word| (*word).to_owned()).collect();
+    daemon.run_pod(sandbox("pod")).await.run(config).await
+}
+
+#[tokio::test]
+async fn a_guest_runs_on_while_the_daemon_is_dead_and_loses_nothing() {
+    let mut daemon = Daemon::start().await;
+    let image = daemon.import("probe").await;
+    let go = daemon.path().join("go");
+    std::fs::create_dir(&go).unwrap();
+    let mut config = container("main", &image);
+    config.mounts = vec![mount(&go, "/go")];
+    config.args = ["say", "here", "--", "await", "/go/now", "--", "flood", "1", "--", "exit", "42"]
+        .map(str::to_owned)
+        .to_vec();
+    let main = daemon.run_pod(sandbox("lives")).await.run(config).await;
+    main.says("here").await;
+    let shims = daemon.shims();
+    daemon.kill();
+    std::fs::write(go.join("now"), "").unwrap();
+    eventually("the guest ends while nobody watches", || {
+        (main.log().text("stdout").lines().count() == 2 + (1 << 20) / 100).then_some(())
+    })
+    .await;
+    daemon.restart().await;
+    let status = main.exit().await;
+    assert_eq!((status.exit_code, status.reason.as_str()), (42, "Error"));
+    assert_eq!(daemon.shims(), shims);
+    // And what runs now is this daemon's to command.
+    let next = run(&daemon, &image, &["say", "here", "--", "idle"]).await;
+    next.says("here").await;
+    daemon.restart().await;
+    assert_eq!(next.status().await.unwrap().state(), cri::ContainerState::ContainerRunning);
+    assert_eq!(next.exec(&["probe", "exit", "0"], 0).await.unwrap().exit_code, 0);
+    next.stop(0).await;
+    assert_eq!(next.status().await.unwrap().exit_code, 137);
+}
+
+#[tokio::test]
+async fn a_killed_shim_takes_its_pods_and_no_others() {
+    let mut daemon = Daemon::start().await;
+    let image = daemon.import("probe").await;
+    let ended = run(&daemon, &image, &["exit", "5"]).await;
+    ended.exit().await;
+    let lost = run(&daemon, &image, &["say", "here", "--", "idle"]).await;
+    lost.says("here").await;
+    for pid in daemon.shims() {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+    let status = lost.exit().await;
+    assert_eq!((status.exit_code, status.reason.as_str()), (255, "Unknown"), "{}", status.message);
+    assert!(status.finished_at > 0);
+    eventually_async("its sandbox is not ready", || async {
+        (lost.pod.status().await.unwrap().state() == cri::PodSandboxState::SandboxNotready)
+            .then_some(())
+    })
+    .await;
+    assert_eq!(ended.status().await.unwrap().exit_code, 5);
+    let next = run(&daemon, &image, &["exit", "6"]).await;
+    assert_eq!(next.exit().await.exit_code, 6);
+    lost.pod.remove().await;
+    daemon.restart().await;
+    assert_eq!(next.status().await.unwrap().exit_code, 6);
+    assert_eq!(lost.status().await.unwrap_err().code(), tonic::Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_shim_killed_while_the_daemon_is_dead_still_tells_its_exits() {
+    let mut daemon = Daemon::start().await;
+    let image = daemon.import("probe").await;
+    let go = daemon.path().join("go");
+    std::fs::create_dir(&go).unwrap();
+    let mut config = container("main", &image);
+    config.mounts = vec![mount(&go, "/go")];
+    config.args =
+        ["await", "/go/now", "--", "say", "bye", "--", "exit", "9"].map(str::to_owned).to_vec();
+    let told = daemon.run_pod(sandbox("told")).await.run(config).await;
+    let lost = run(&daemon, &image, &["say", "here", "--", "idle"]).await;
+    lost.says("here").await;
+    let shims = daemon.shims();
+    daemon.kill();
+    std::fs::write(go.join("now"), "").unwrap();
+    told.says("bye").await;
+    let state = daemon.state();
+    eventually("the exit is in the shim's journal", || {
+        std::fs::read_dir(state.join("shims")).unwrap().find_map(|shim| {
+            let text = std::fs::read_to_string(shim.unwrap().path().join("exits")).ok()?;
+            text.contains(&told.id).then_some(())
+        })
+    })
+    .await;
+    for pid in shims {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+    daemon.restart().await;
+    assert_eq!(told.status().await.unwrap().exit_code, 9);
+    let status = lost.status().await.unwrap();
+    assert_eq!((status.exit_code, status.reason.as_str()), (255, "Unknown"));
+}
+
+/// Clients that make, run and remove pods without end, while the daemon is killed at random
+/// moments. WASMPOD_KILLS sets how often (12 unless told).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_random_moments_it_always_comes_back_true() {
+    let kills: u64 =
+        std::env::var("WASMPOD_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(12);
+    let mut daemon = Daemon::start().await;
+    let image = daemon.import("probe").await;
+    let steady = run(&daemon, &image, &["say", "here", "--", "idle"]).await;
+    steady.says("here").await;
+    let made = Arc::new(AtomicUsize::new(0));
+    let workers: Vec<_> = (0..3)
+        .map(|worker| {
+            let (client, image, made) = (daemon.runtime(), image.clone(), made.clone());
+            let logs = daemon.logs();
+            tokio::spawn(async move {
+                for round in 0.. {
+                    // Every step may meet a dead daemon: then on to the next pod.
+                    let name = format!("w{worker}-{round}");
+                    if one_pod(client.clone(), &name, &image, &logs).await.is_some() {
+                        made.fetch_add(1, Ordering::Relaxed);
+                    } else {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                }
+            })
+        })
+        .collect();
+    let mut random = 88172645463325252_u64;
+    for _ in 0..kills {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        tokio::time::sleep(Duration::from_millis(random % 400)).await;
+        daemon.restart().await;
+        assert_eq!(steady.status().await.unwrap().state(), cri::ContainerState::ContainerRunning);
+    }
+    eventually("the workers get pods through", || (made.load(Ordering::Relaxed) > 3).then_some(()))
+        .await;
+    workers.iter().for_each(tokio::task::JoinHandle::abort);
+    daemon.restart().await;
+
+    // Every record is true: what is listed answers, exits are exact, everything can be removed.
+    let mut client = daemon.runtime();
+    let containers =
+        client.list_containers(cri::ListContainersRequest::default()).await.unwrap().into_inner();
+    for listed in containers.containers.iter().filter(|listed| listed.id != steady.id) {
+        let request =
+            cri::ContainerStatusRequest { container_id: listed.id.clone(), verbose: false };
+        let status = client.container_status(request).await.unwrap().into_inner().status.unwrap();
+        if status.state() == cri::ContainerState::ContainerExited {
+            assert!(matches!(status.exit_code, 7 | 137 | 143), "{status:?}");
+        }
+    }
+    let pods =
+        client.list_pod_sandbox(cri::ListPodSandboxRequest::default()).await.unwrap().into_inner();
+    for pod in &pods.items {
+        let request = cri::RemovePodSandboxRequest { pod_sandbox_id: pod.id.clone() };
+        client.remove_pod_sandbox(request).await.unwrap();
+    }
+    for (folder, what) in [
+        (daemon.root().join("roots"), "writable roots"),
+        (daemon.state().join("sandboxes"), "sandboxes' folders"),
+    ] {
+        let left: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
+        assert!(left.is_empty(), "{what} left: {left:?}");
+    }
+    for shim in daemon.shims() {
+        let threads = || std::fs::read_dir(format!("/proc/{shim}/task")).map_or(0, Iterator::count);
+        eventually("the shim's guests' threads are gone", || (threads() <= 8).then_some(())).await;
+        let mounts = std::fs::read_to_string(format!("/proc/{shim}/mountinfo")).unwrap_or_default();
+        assert!(!mounts.contains(" - overlay wasmpod "), "{mounts}");
+    }
+}
+
+async fn one_pod(
+    mut client: wasmpod::proto::cri::runtime_service_client::RuntimeServiceClient<
+        tonic::transport::Channel,
+    >,
+    name: &str,
+    image: &str,
+    logs: &std::path::Path,
+) -> Option<()> {
+    let mut pod = sandbox(name);
+    pod.log_directory = logs.display().to_string();
+    let request = cri::RunPodSandboxRequest { config: Some(pod.clone()), ..Default::default() };
+    let id = client.run_pod_sandbox(request).await.ok()?.into_inner().pod_sandbox_id;
+    let mut config = container("main", image);
+    config.log_path = format!("{name}.log");
+    config.envs = vec![env("NAME", name)];
+    config.args = ["say", name, "--", "exit", "7"].map(str::to_owned).to_vec();
+    let request = cri::CreateContainerRequest {
+        pod_sandbox_id: id.clone(),
+        config: Some(config),
+        sandbox_config: Some(pod),
+    };
+    let container = client.create_container(request).await.ok()?.into_inner().container_id;
+    let request = cri::StartContainerRequest { container_id: container.clone() };
+    client.start_container(request).await.ok()?;
+    loop {
+        let request =
+            cri::ContainerStatusRequest { container_id: container.clone(), verbose: false };
+        let status = client.container_status(request).await.ok()?.into_inner().status?;
+        if status.state() == cri::ContainerState::ContainerExited {
+            assert_eq!(status.exit_code, 7, "{status:?}");
+            break;
+        }
+    }
+    let text = std::fs::read_to_string(logs.join(format!("{name}.log"))).unwrap();
+    assert!(text.contains(&format!("stdout F {name}\n")), "{text:?}");
+    client.remove_pod_sandbox(cri::RemovePodSandboxRequest { pod_sandbox_id: id }).await.ok()?;
+    Some(())
+}
