@@ -5,10 +5,11 @@
 //!     <root>/images/lock          held while a process has the store open
 //!     <root>/images/index.json    every image (`index`)
 //!     <root>/images/blobs/sha256/ manifests, configs, layers, wasm files by digest
-//!     <root>/images/layers/       unpacked roots, and the skeleton below all of them
+//!     <root>/images/layers/       unpacked layers, and the skeleton below all of them
 //!     <root>/images/tmp/          what is being made; emptied at each opening
 //!     <root>/code/<engine>/       machine code by the digest of its wasm file (`code`)
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -30,8 +31,10 @@ pub struct Folders {
     pub blobs: PathBuf,
     pub layers: PathBuf,
     pub tmp: PathBuf,
-    /// Of this engine: machine code of another one is of no use.
+    /// Of this engine.
     pub code: PathBuf,
+    /// Of all engines: shims of another one may live.
+    codes: PathBuf,
     _lock: File,
 }
 
@@ -53,13 +56,21 @@ impl Folders {
         for folder in [&blobs, &layers, &tmp, &code] {
             make_private(folder)?;
         }
-        for other in names(&codes)?.into_iter().filter(|name| name != engine) {
-            remove_tree(&codes.join(other))?;
-        }
         for folder in [root, &images, &images.join("blobs"), &codes] {
             sync_folder(folder)?;
         }
-        Ok(Self { images, blobs, layers, tmp, code, _lock: lock })
+        Ok(Self { images, blobs, layers, tmp, code, codes, _lock: lock })
+    }
+
+    /// Removes the machine code of engines that are neither this one nor in use; gives their
+    /// names.
+    pub fn retain_engines(&self, used: &BTreeSet<String>) -> Result<Vec<String>> {
+        let mut removed = names(&self.codes)?;
+        removed.retain(|name| !self.code.ends_with(name) && !used.contains(name));
+        for name in &removed {
+            remove_tree(&self.codes.join(name))?;
+        }
+        Ok(removed)
     }
 
     /// A path under `tmp` that nothing has yet; what is made there goes when this is dropped,

@@ -14,7 +14,10 @@ use crate::image::name::{Name, is_digest, is_hex};
 use crate::image::programs::Program;
 use crate::image::{Image, ImageConfig, ImageProgram, skeleton};
 
-const VERSION: u32 = 1;
+/// 2: layers, each a folder of its own. Of 1, which had one folder for an image, and of an
+/// image that lacks layers, the layers are unpacked anew.
+const VERSION: u32 = 2;
+const OLDEST: u32 = 1;
 
 /// One image as it is written down; paths are relative, so that the store can be moved.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,17 +30,36 @@ pub struct Record {
     pub digests: BTreeSet<String>,
     /// Digests of every blob it needs: manifest, configuration, layers.
     pub blobs: BTreeSet<String>,
-    /// Its folder's name under `layers`.
-    pub root: String,
+    /// Its folders' names under `layers`, the lowest first.
+    #[serde(default)]
+    pub layers: Vec<String>,
+    #[serde(default)]
+    pub origin: Origin,
     pub size: u64,
     pub config: ImageConfig,
     pub programs: Vec<Program>,
+}
+
+/// Who brought an image here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// A person, from files: no registry may have it, so it is pinned while it has a name.
+    #[default]
+    Imported,
+    /// A registry, which has it still.
+    Pulled,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Document {
     version: u32,
     images: Vec<Record>,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
 }
 
 /// Every image at one moment.
@@ -56,36 +78,41 @@ pub enum Found {
 }
 
 impl Index {
-    /// Reads the index and forgets images whose parts are gone.
-    pub fn load(folders: &Folders) -> Result<Self> {
+    /// Reads the index; gives besides the records of images whose layers are not there. A blob
+    /// that is missing is no reason to forget what can still run: `check` tells of it.
+    pub fn load(folders: &Folders) -> Result<(Self, Vec<Record>)> {
         let path = path(folders);
         let text = match std::fs::read(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self::default());
+                return Ok((Self::default(), Vec::new()));
             }
             other => other.map_err(Error::io(format!("reading {}", path.display())))?,
         };
-        let document: Document = serde_json::from_slice(&text).map_err(|error| {
-            Error::Internal(format!("image index {} is damaged: {error}", path.display()))
-        })?;
-        if document.version != VERSION {
+        let damaged = |error| {
+            Error::Internal(format!(
+                "image index {} is damaged: {error}; move it away to begin with an empty store",
+                path.display()
+            ))
+        };
+        let Version { version } = serde_json::from_slice(&text).map_err(damaged)?;
+        if !(OLDEST..=VERSION).contains(&version) {
             return Err(Error::Internal(format!(
-                "image index {} has format {}, this wasmpod reads {VERSION}",
+                "image index {} has format {version}, this wasmpod reads {OLDEST} to {VERSION}",
                 path.display(),
-                document.version
             )));
         }
-        let mut index = Self::default();
+        let document: Document = serde_json::from_slice(&text).map_err(damaged)?;
+        let (mut index, mut broken) = (Self::default(), Vec::new());
         for record in document.images {
-            let whole = folders.layer(&record.root).is_dir()
-                && record.blobs.iter().all(|digest| folders.blob(digest).is_file());
+            let whole = !record.layers.is_empty()
+                && record.layers.iter().all(|layer| folders.layer(layer).is_dir());
             if whole {
                 index.insert(record, folders);
             } else {
-                tracing::warn!(image = record.id, "an image's files are gone: it is forgotten");
+                broken.push(record);
             }
         }
-        Ok(index)
+        Ok((index, broken))
     }
 
     /// Makes this the index that the next opening finds.
@@ -113,8 +140,22 @@ impl Index {
             record.tags.extend(old.tags.iter().cloned());
             record.digests.extend(old.digests.iter().cloned());
             record.blobs.extend(old.blobs.iter().cloned());
+            if old.origin == Origin::Imported {
+                record.origin = Origin::Imported;
+            }
         }
         self.insert(record, folders)
+    }
+
+    /// Takes one name from an image; `None` when no image has it.
+    pub fn untag(&mut self, tag: &str, folders: &Folders) -> Option<Arc<Image>> {
+        let mut record = self.records.values().find(|record| record.tags.contains(tag))?.clone();
+        record.tags.remove(tag);
+        Some(self.insert(record, folders))
+    }
+
+    pub fn record(&self, id: &str) -> Option<&Record> {
+        self.records.get(id)
     }
 
     pub fn remove(&mut self, id: &str) -> Option<Record> {
@@ -177,16 +218,16 @@ impl Index {
     }
 
     fn insert(&mut self, record: Record, folders: &Folders) -> Arc<Image> {
-        let root = folders.layer(&record.root);
+        let layers = record.layers.iter().rev().map(String::as_str).chain([skeleton::NAME]);
         let image = Arc::new(Image {
             id: record.id.clone(),
             tags: record.tags.iter().cloned().collect(),
             digests: record.digests.iter().cloned().collect(),
             size: record.size,
-            pinned: !record.tags.is_empty(),
+            pinned: record.origin == Origin::Imported && !record.tags.is_empty(),
             config: record.config.clone(),
-            programs: record.programs.iter().map(|program| found(program, &root)).collect(),
-            layers: vec![root, folders.layer(skeleton::NAME)],
+            programs: record.programs.iter().map(|p| found(p, &folders.layers)).collect(),
+            layers: layers.map(|layer| folders.layer(layer)).collect(),
         });
         self.images.insert(record.id.clone(), image.clone());
         self.records.insert(record.id.clone(), record);
@@ -194,13 +235,13 @@ impl Index {
     }
 }
 
-/// A program with its place on this host.
-pub fn found(program: &Program, root: &std::path::Path) -> ImageProgram {
+/// A program with its place on this host, in `folder` of all layers.
+pub fn found(program: &Program, folder: &std::path::Path) -> ImageProgram {
     ImageProgram {
         path: program.path.clone(),
         digest: program.digest.clone(),
         form: program.form,
-        file: root.join(&program.file),
+        file: folder.join(&program.file),
     }
 }
 

@@ -2,8 +2,10 @@
 //! talk us out of: long names and PAX headers are read here, because the tar library keeps
 //! them in memory whatever they claim to be. Knows nothing of where entries go.
 
-use std::io::Read;
+use std::cell::Cell;
+use std::io::{Read, Write};
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use tar::{Archive, EntryType};
 
@@ -14,19 +16,24 @@ const MAX_EXTENSION: u64 = 1 << 20;
 /// Parts of a path, as the kernel's 4,096 bytes allow for sane names.
 const MAX_DEPTH: usize = 128;
 
-/// What one layer may bring.
+/// What an image's layers may bring together; what one brings is taken off.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes of the decompressed archive.
+    /// Bytes of the decompressed archives.
     pub bytes: u64,
     pub entries: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 4 << 30, entries: 250_000 }
+        Self { bytes: 8 << 30, entries: 500_000 }
     }
 }
+
+/// A layer that unpacks to more than this many times its size is a bomb...
+const MAX_RATIO: u64 = 200;
+/// ...unless it is small: bytes that every layer may unpack to.
+const FREE: u64 = 64 << 20;
 
 /// One file, folder or link of a layer.
 pub struct Item {
@@ -55,18 +62,22 @@ pub enum Body {
 /// begin with the entry's name; the caller adds the layer's.
 pub fn each_item(
     reader: impl Read,
-    limits: &Limits,
+    limits: &mut Limits,
     mut each: impl FnMut(Item, &mut dyn Read) -> Result<()>,
 ) -> Result<()> {
-    let mut archive = Archive::new(Bounded { reader, left: limits.bytes });
+    let Limits { bytes, entries } = limits;
+    let most = Limits { bytes: *bytes, entries: *entries };
+    let mut archive = Archive::new(Bounded { reader, left: bytes, most: most.bytes });
     let mut next = Extensions::default();
-    let mut count = 0u64;
     for entry in archive.entries().map_err(unreadable)?.raw(true) {
         let mut entry = entry.map_err(unreadable)?;
-        count += 1;
-        if count > limits.entries {
-            return Err(Error::Invalid(format!("it has more than {} entries", limits.entries)));
-        }
+        let Some(left) = entries.checked_sub(1) else {
+            return Err(Error::Invalid(format!(
+                "it has more than {} entries, which is all that its image may still have",
+                most.entries
+            )));
+        };
+        *entries = left;
         match entry.header().entry_type() {
             EntryType::GNULongName => next.path = Some(text(&mut entry)?),
             EntryType::GNULongLink => next.link = Some(text(&mut entry)?),
@@ -227,22 +238,120 @@ fn sparse() -> Error {
     Error::Invalid("it has sparse files, which images do not use".to_owned())
 }
 
+/// Whose fault it is that an archive cannot be read: what our own readers refuse, the disk's,
+/// else the archive's.
 fn unreadable(error: std::io::Error) -> Error {
-    Error::Invalid(format!("it is not a whole tar archive: {error}"))
+    match refusal(&error) {
+        Some(sentence) => Error::Invalid(sentence),
+        None if error.raw_os_error().is_some() => Error::io("reading a layer")(error),
+        None => Error::Invalid(format!("it is not a whole tar archive: {error}")),
+    }
 }
 
-/// Ends a decompression bomb.
-struct Bounded<R> {
+/// Copies an entry's bytes. A fault of the archive and one of the disk that is written to
+/// (`doing`) are told apart.
+pub fn copy(
+    reader: &mut impl Read,
+    writer: &mut impl Write,
+    doing: &dyn Fn() -> String,
+) -> Result<u64> {
+    let mut buffer = vec![0u8; 128 << 10];
+    let mut copied = 0;
+    loop {
+        let count = match reader.read(&mut buffer) {
+            Ok(0) => return Ok(copied),
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(unreadable(error)),
+        };
+        let chunk = buffer.get(..count).unwrap_or_default();
+        writer.write_all(chunk).map_err(Error::io(doing()))?;
+        copied += count as u64;
+    }
+}
+
+/// A sentence of one of our own readers, carried through the libraries between.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refusal(String);
+
+fn refuse(sentence: String) -> std::io::Error {
+    std::io::Error::other(Refusal(sentence))
+}
+
+/// The tar library wraps errors in its own.
+fn refusal(error: &std::io::Error) -> Option<String> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = error.get_ref().map(|e| e as _);
+    while let Some(error) = next {
+        if let Some(Refusal(sentence)) = error.downcast_ref() {
+            return Some(sentence.clone());
+        }
+        let inner = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
+        next = inner.map(|e| e as _).or_else(|| error.source());
+    }
+    None
+}
+
+/// Ends a decompression bomb by its sheer size.
+struct Bounded<'a, R> {
     reader: R,
-    left: u64,
+    left: &'a mut u64,
+    most: u64,
 }
 
-impl<R: Read> Read for Bounded<R> {
+impl<R: Read> Read for Bounded<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.reader.read(buffer)?;
-        self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
-            std::io::Error::other("it unpacks to more than an image's layer may have")
+        *self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
+            refuse(format!(
+                "it unpacks to more than {} bytes, which is all that its image may still have",
+                self.most
+            ))
         })?;
+        Ok(count)
+    }
+}
+
+/// Counts what is read of a compressed layer.
+pub struct Counted<R> {
+    reader: R,
+    count: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Counted<R> {
+    /// And its counter.
+    pub fn new(reader: R) -> (Self, Rc<Cell<u64>>) {
+        let count = Rc::new(Cell::new(0));
+        (Self { reader, count: count.clone() }, count)
+    }
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        self.count.set(self.count.get() + count as u64);
+        Ok(count)
+    }
+}
+
+/// Ends a decompression bomb by how much comes of how little.
+pub struct Proportionate<R> {
+    pub reader: R,
+    /// Bytes that went in.
+    pub compressed: Rc<Cell<u64>>,
+    /// Bytes that came out.
+    pub plain: u64,
+}
+
+impl<R: Read> Read for Proportionate<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        self.plain += count as u64;
+        if self.plain > FREE && self.plain / MAX_RATIO > self.compressed.get() {
+            return Err(refuse(format!(
+                "it unpacks to more than {MAX_RATIO} times its size, as a decompression bomb does"
+            )));
+        }
         Ok(count)
     }
 }

@@ -3,16 +3,18 @@
 //! shims.
 //!
 //! An import goes: `kind` (what is this file) -> `artifact`, `layout` or `docker` (its blobs
-//! into the store, checked) -> `assemble` (one root folder of its layers) -> `code` (the entry's
-//! machine code, by a child) -> `index` (the one step that makes it an image). What was made
+//! into the store, checked) -> `admit`: `assemble` (a folder for each layer), `code` (its programs'
+//! machine code, by children) -> `index` (the one step that makes it an image). What was made
 //! before a kill is litter that the next opening removes.
 
+mod admit;
 mod artifact;
 mod assemble;
 mod blobs;
 mod code;
 pub mod compile;
 pub mod compiler;
+mod diff;
 mod docker;
 mod folders;
 mod import;
@@ -20,9 +22,11 @@ mod index;
 mod kind;
 mod layer;
 mod layout;
+mod mend;
 mod name;
 mod plan;
 mod programs;
+pub mod progress;
 mod skeleton;
 mod source;
 mod store;
@@ -52,7 +56,8 @@ pub struct Image {
     /// Never collected by a kubelet.
     pub pinned: bool,
     pub config: ImageConfig,
-    /// Folders, the topmost layer first. Shared between images, never written to.
+    /// Folders, the topmost layer first, the skeleton last. Shared between images, never written
+    /// to; a character device 0/0 hides a name of lower ones.
     pub layers: Vec<PathBuf>,
     /// Every wasm file in the image by its path in the root, links to them included.
     pub programs: Vec<ImageProgram>,
@@ -112,22 +117,16 @@ pub struct Usage {
 
 /// Where a program's name is looked for.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Search<'a> {
+pub(crate) struct Search<'a> {
     /// Absolute in the root; "" is "/".
     pub working_dir: &'a str,
     /// PATH's value: folders between colons.
     pub path: &'a str,
 }
 
-impl Image {
-    /// The program that `name` (a container's argv[0], an entrypoint) means in this image: a
-    /// path, absolute or from the working directory, links followed; or a bare name in the
-    /// working directory, the root folder or one of PATH's.
-    pub fn program(&self, name: &str, search: Search<'_>) -> Option<&ImageProgram> {
-        find_program(&self.programs, self.layers.first()?, name, search)
-    }
-}
-
+/// The program that `name` (an entrypoint) means in the root of an image: a path, absolute or from
+/// the working directory, links followed; or a bare name in the working directory, the root folder
+/// or one of PATH's.
 fn find_program<'a>(
     programs: &'a [ImageProgram],
     root: &Path,
@@ -146,12 +145,9 @@ fn find_program<'a>(
     candidates.iter().find_map(|path| {
         let plain = normal(path);
         programs.iter().find(|program| Path::new(&program.path) == plain).or_else(|| {
-            // Through a link to a folder: the file's own name before that of a link to it.
-            let place = programs::resolve_in(root, path)?;
-            let own = Path::new("/").join(&place);
-            let same = |program: &&ImageProgram| program.file == root.join(&place);
-            let named = programs.iter().find(|program| Path::new(&program.path) == own);
-            named.or_else(|| programs.iter().find(same))
+            // Through a link to a folder: every file is known by its own name.
+            let own = Path::new("/").join(programs::resolve_in(root, path)?);
+            programs.iter().find(|program| Path::new(&program.path) == own)
         })
     })
 }

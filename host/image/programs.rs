@@ -26,7 +26,7 @@ pub struct Program {
     /// "sha256:..." of the file.
     pub digest: String,
     pub form: CodeForm,
-    /// Relative to the root's folder, links resolved.
+    /// Relative to the folder of all layers, links resolved: the layer's name comes first.
     pub file: PathBuf,
 }
 

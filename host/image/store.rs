@@ -9,13 +9,15 @@ use std::time::SystemTime;
 use crate::config::Config;
 use crate::engine;
 use crate::error::{Error, Result};
+use crate::image::admit::{Admission, Prepared};
 use crate::image::code::CodeCache;
 use crate::image::compiler::Compiler;
 use crate::image::folders::{Folders, Footprint, footprint, names, remove_tree};
-use crate::image::import::{self, Prepared};
-use crate::image::index::{Found, Index};
+use crate::image::index::{Found, Index, Origin, Record};
 use crate::image::name::Name;
-use crate::image::{Code, Image, Usage, found, skeleton};
+use crate::image::plan::Plan;
+use crate::image::progress::{self, Progress};
+use crate::image::{Code, Image, Usage, admit, found, import, mend, skeleton};
 
 /// Every image of a node, and the machine code of their programs. Holds the store's lock until
 /// it is dropped.
@@ -34,7 +36,7 @@ struct Shared {
 /// Who is changing the store.
 #[derive(Default)]
 struct Changes {
-    /// Imports under way: their blobs and roots belong to no image yet, so nothing is collected
+    /// Imports under way: their blobs and layers belong to no image yet, so nothing is collected
     /// meanwhile.
     imports: usize,
     /// Something was left for the last of them to collect.
@@ -67,19 +69,53 @@ impl ImageStore {
     /// `name`, with its entry's machine code made. The image is pinned. Durable when it returns.
     /// `Error::Invalid` is one sentence that names the file and the fault.
     pub async fn import(&self, file: &Path, name: &str) -> Result<Arc<Image>> {
+        self.import_with(file, name, progress::silent()).await
+    }
+
+    /// As [`ImageStore::import`], telling how far it is.
+    pub async fn import_with(
+        &self,
+        file: &Path,
+        name: &str,
+        progress: Progress,
+    ) -> Result<Arc<Image>> {
         let name = Name::parse_tag(name)?;
-        let (shared, path) = (self.shared.clone(), file.to_path_buf());
-        let busy = Busy::new(self.shared.clone());
-        let (busy, prepared) = blocking(move || {
-            import::prepare(&path, &name, &shared.folders).map(|prepared| (busy, prepared))
+        let (shared, path, of) = (self.shared.clone(), file.to_path_buf(), name.clone());
+        let busy = self.busy();
+        let (busy, plan) =
+            blocking(move || Ok((busy, import::take(&path, &of, &shared.folders)?))).await?;
+        let admission = Admission {
+            tags: [name.tagged()].into(),
+            digests: [format!("{}@{}", name.repository, plan.manifest.digest)].into(),
+            origin: Origin::Imported,
+            subject: file.display().to_string(),
+            progress,
+        };
+        self.admit(busy, plan, admission).await
+    }
+
+    /// Nothing is collected while it lives: what is on its way into the store belongs to no image
+    /// yet.
+    pub(super) fn busy(&self) -> Busy {
+        Busy::new(self.shared.clone())
+    }
+
+    /// Makes an image of blobs that are in the store. Durable when it returns.
+    pub(super) async fn admit(
+        &self,
+        busy: Busy,
+        plan: Plan,
+        admission: Admission,
+    ) -> Result<Arc<Image>> {
+        let shared = self.shared.clone();
+        let (busy, admission, prepared) = blocking(move || {
+            let prepared = admit::prepare(&plan, &admission, &shared.folders)?;
+            Ok((busy, admission, prepared))
         })
         .await?;
-        let entry = &prepared.entry;
-        self.shared
-            .codes
-            .get(&entry.digest, &entry.file)
+        admit::compile(&self.shared.codes, &prepared, &admission.progress)
             .await
-            .map_err(|error| import::about(error, &entry.file, file))?;
+            .map_err(|(file, error)| import::about(error, &file, &admission.subject))?;
         blocking(move || busy.commit(prepared)).await
     }
 
@@ -104,6 +140,19 @@ impl ImageStore {
         }
         let shared = self.shared.clone();
         blocking(move || shared.remove(&image.id)).await
+    }
+
+    /// Removes machine code of other engines than this wasmpod's and the `used` ones, those of
+    /// living shims.
+    pub async fn retain_engines(&self, used: BTreeSet<String>) -> Result<()> {
+        let shared = self.shared.clone();
+        blocking(move || {
+            for engine in shared.folders.retain_engines(&used)? {
+                tracing::info!(engine, "machine code that no shim can map was removed");
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// What images and machine code take on disk. Counted anew only after a change.
@@ -132,14 +181,39 @@ impl Shared {
             .map_err(|error| Error::Internal(format!("this machine cannot run wasm: {error:#}")))?;
         let folders = Arc::new(Folders::open(&config.root, &engine::compatibility(&engine))?);
         skeleton::make(&folders)?;
-        let index = RwLock::new(Arc::new(Index::load(&folders)?));
+        let (index, broken) = Index::load(&folders)?;
+        let index = RwLock::new(Arc::new(index));
         let codes = Arc::new(CodeCache::new(folders.clone(), Compiler::new(&config.compile)));
         let shared =
             Self { folders, codes, index, changes: Mutex::default(), usage: Mutex::default() };
+        shared.mend(broken)?;
         let wanted = shared.programs();
         shared.codes.keep(|digest| wanted.contains(digest))?;
         shared.collect()?;
         Ok(shared)
+    }
+
+    /// Unpacks the layers of images that have none, from their blobs. An image that lacks those
+    /// too is forgotten.
+    fn mend(&self, broken: Vec<Record>) -> Result<()> {
+        if broken.is_empty() {
+            return Ok(());
+        }
+        let mut index = Index::clone(&self.index());
+        for record in broken {
+            let image = record.id.clone();
+            match mend::remake(record, &self.folders) {
+                Ok(record) => {
+                    tracing::info!(image, "an image's layers were unpacked anew");
+                    index.add(record, &self.folders);
+                }
+                Err(Error::Invalid(why)) => {
+                    tracing::warn!(image, why, "an image's files are gone: it is forgotten");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.replace(index)
     }
 
     fn index(&self) -> Arc<Index> {
@@ -179,7 +253,7 @@ impl Shared {
         index.records().flat_map(|r| &r.programs).map(|p| p.digest.clone()).collect()
     }
 
-    /// Removes blobs and roots of no image. No import is under way.
+    /// Removes blobs and layers of no image. No import is under way.
     fn collect(&self) -> Result<()> {
         let index = self.index();
         let blobs: BTreeSet<&String> = index.records().flat_map(|record| &record.blobs).collect();
@@ -188,17 +262,17 @@ impl Shared {
                 remove_tree(&self.folders.blobs.join(name))?;
             }
         }
-        let roots: BTreeSet<&String> = index.records().map(|record| &record.root).collect();
+        let layers: BTreeSet<&String> = index.records().flat_map(|r| &r.layers).collect();
         for name in names(&self.folders.layers)? {
-            if !roots.contains(&name) && name != skeleton::NAME {
-                self.remove_root(&name)?;
+            if !layers.contains(&name) && name != skeleton::NAME {
+                self.remove_layer(&name)?;
             }
         }
         Ok(())
     }
 
-    /// Takes a root out of its place in one step, so that a kill leaves no half of it there.
-    fn remove_root(&self, name: &str) -> Result<()> {
+    /// Takes a layer out of its place in one step, so that a kill leaves no half of it there.
+    fn remove_layer(&self, name: &str) -> Result<()> {
         let temporary = self.folders.temporary()?;
         let place = self.folders.layer(name);
         std::fs::rename(&place, &temporary.path)
@@ -230,7 +304,7 @@ impl Shared {
 }
 
 /// An import under way: while one lives, nothing is collected.
-struct Busy {
+pub(super) struct Busy {
     shared: Arc<Shared>,
     outcome: Outcome,
 }

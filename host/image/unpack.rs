@@ -1,18 +1,18 @@
-//! Applies layers to an image's root, one above the other, as the OCI image specification
-//! says: whiteouts, opaque folders, hard links. The result is one plain folder, so that a
-//! container's overlay needs no whiteout nodes, no xattrs and no more than two lower folders
-//! whatever the image. Every path is resolved by cap-std below the root's descriptor.
+//! Applies layers to a root, one above the other, as the OCI image specification says:
+//! whiteouts, opaque folders, hard links, entries that lead through the links of lower layers.
+//! Remembers what each layer changed, for `diff` to cut the layer's own folder out of it. Every
+//! path is resolved by cap-std below the root's descriptor.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions, Permissions, PermissionsExt};
-use rustix::fs::{AtFlags, Gid, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 
 use crate::error::{Error, Result};
 use crate::image::layer::{self, Body, Item, Limits};
@@ -22,22 +22,50 @@ const MAX_REAL_DEPTH: usize = 256;
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
-/// An image's root in the making.
+/// A root in the making. Its folders get their rights and times at the end, when nothing more is
+/// put into them.
 pub struct Root {
     dir: Dir,
-    limits: Limits,
+    /// Its path as the kernel names it, for what an open folder's own name is.
+    real: PathBuf,
+    below: Below,
     /// Only root can give files away.
     chown: bool,
-    /// Rights and times of folders, set when nothing more is put into them.
-    folders: Vec<(PathBuf, Metadata)>,
+    pub folders: HashMap<PathBuf, Metadata>,
+    pub changes: Changes,
 }
 
-#[derive(Clone, Copy)]
-struct Metadata {
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    mtime: i64,
+/// What was there before the layer that is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Below {
+    Nothing,
+    Layers,
+}
+
+/// What one layer did, by paths in the root that go through no link.
+#[derive(Default)]
+pub struct Changes {
+    /// Written or a folder of something written.
+    pub made: HashSet<PathBuf>,
+    /// Taken away, of lower layers or of this one; perhaps made anew afterwards.
+    pub removed: BTreeSet<PathBuf>,
+}
+
+/// Of a folder.
+#[derive(Clone, Copy, Debug)]
+pub struct Metadata {
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// Seconds since the Unix epoch.
+    pub mtime: i64,
+}
+
+impl Default for Metadata {
+    /// Of a folder that no layer describes.
+    fn default() -> Self {
+        Self { mode: 0o755, uid: 0, gid: 0, mtime: 0 }
+    }
 }
 
 impl From<&Item> for Metadata {
@@ -47,25 +75,26 @@ impl From<&Item> for Metadata {
 }
 
 impl Root {
-    /// `folder` is there and empty.
-    pub fn new(folder: &Path, limits: Limits) -> Result<Self> {
-        let dir = Dir::open_ambient_dir(folder, ambient_authority())
-            .map_err(Error::io(format!("opening {}", folder.display())))?;
+    /// `folder` is there and holds what is `below`.
+    pub fn new(folder: &Path, below: Below) -> Result<Self> {
+        let doing = || format!("opening {}", folder.display());
+        let dir = Dir::open_ambient_dir(folder, ambient_authority()).map_err(Error::io(doing()))?;
+        let real = real_path(&dir).map_err(Error::sys(doing()))?;
         let chown = rustix::process::geteuid().is_root();
-        Ok(Self { dir, limits, chown, folders: Vec::new() })
+        let (folders, changes) = (HashMap::new(), Changes::default());
+        Ok(Self { dir, real, below, chown, folders, changes })
     }
 
     /// Unpacks one layer's tar above what is there. Errors begin with the entry's name.
-    pub fn apply(&mut self, reader: impl Read) -> Result<()> {
-        let limits = self.limits;
-        let mut made = HashSet::new();
-        layer::each_item(reader, &limits, |item, body| self.apply_item(&item, body, &mut made))
+    pub fn apply(&mut self, reader: impl Read, limits: &mut Limits) -> Result<()> {
+        layer::each_item(reader, limits, |item, body| self.apply_item(&item, body))
     }
 
     /// Puts one file at `path`, with the name of the file on the host that it is.
     pub fn place(&mut self, path: &Path, blob: &Path) -> Result<()> {
         let doing = || format!("placing {} in the image's root", path.display());
-        let (parent, name) = self.parent(path)?;
+        let Place { parent, name, real, .. } = self.clear(path, None)?;
+        self.made(&real);
         let link = || -> std::io::Result<()> {
             rustix::fs::linkat(rustix::fs::CWD, blob, &parent, Path::new(&name), AtFlags::empty())?;
             Ok(())
@@ -83,69 +112,54 @@ impl Root {
     }
 
     /// Sets what had to wait until the folders were full.
-    pub fn finish(self) -> Result<()> {
-        let mut last = HashSet::new();
-        // The last word about a folder counts, and deep folders come before what holds them.
-        let mut folders: Vec<_> =
-            self.folders.iter().rev().filter(|(path, _)| last.insert(path.clone())).collect();
-        folders.sort_by_key(|(path, _)| std::cmp::Reverse(path.components().count()));
-        for (path, metadata) in folders {
-            let shown = if path.as_os_str().is_empty() { Path::new(".") } else { path.as_path() };
-            // Gone or replaced by a later entry.
-            let is_folder = self.dir.symlink_metadata(shown).is_ok_and(|found| found.is_dir());
-            if !is_folder {
-                continue;
-            }
-            let doing = || format!("setting the rights of folder {}", path.display());
-            // As a file: a folder's own handle is only a place to start paths from.
-            let folder = self.dir.open(shown).map_err(Error::io(doing()))?;
-            if self.chown {
-                rustix::fs::fchown(&folder, owner(metadata.uid), group(metadata.gid))
-                    .map_err(Error::sys(doing()))?;
-            }
-            rustix::fs::fchmod(&folder, metadata.mode.into()).map_err(Error::sys(doing()))?;
-            rustix::fs::futimens(&folder, &times(metadata.mtime)).map_err(Error::sys(doing()))?;
-        }
-        Ok(())
+    pub fn finish(&self) -> Result<()> {
+        set_folders(&self.dir, self.changes.made.iter().chain([&PathBuf::new()]), &self.folders)
     }
 
-    fn apply_item(
-        &mut self,
-        item: &Item,
-        body: &mut dyn Read,
-        made: &mut HashSet<PathBuf>,
-    ) -> Result<()> {
+    fn apply_item(&mut self, item: &Item, body: &mut dyn Read) -> Result<()> {
         let Some(name) = item.path.file_name() else {
-            // The root itself, which a user who is not root has to be able to rename.
-            let metadata = Metadata { mode: item.mode | 0o700, ..item.into() };
-            self.folders.push((PathBuf::new(), metadata));
+            self.folders.insert(PathBuf::new(), item.into());
             return Ok(());
         };
         let folder = item.path.parent().unwrap_or(Path::new(""));
         let bytes = name.as_bytes();
         if bytes == OPAQUE {
-            return self.hide_lower(folder, made);
+            let (dir, real) = self.folder(&folder.join("x"))?;
+            return self.hide_lower(&dir, &real);
         }
         if let Some(hidden) = bytes.strip_prefix(WHITEOUT) {
-            return self.white_out(&folder.join(OsStr::from_bytes(hidden)), hidden, made);
+            return self.white_out(&folder.join(OsStr::from_bytes(hidden)), hidden);
         }
-        let (parent, name) = self.parent(&item.path)?;
-        for path in item.path.ancestors() {
-            if !made.insert(path.to_path_buf()) {
+        let place = self.clear(&item.path, Some(&item.body))?;
+        self.made(&place.real);
+        self.make(item, body, &place)
+    }
+
+    /// What was written, with every folder above it.
+    fn made(&mut self, real: &Path) {
+        for path in real.ancestors() {
+            if !self.changes.made.insert(path.to_path_buf()) {
                 break;
             }
         }
-        let there = parent.symlink_metadata(&name).ok();
-        let is_folder = there.as_ref().is_some_and(|found| found.is_dir());
-        if there.is_some() && !(is_folder && matches!(item.body, Body::Folder)) {
-            remove(&parent, &name)
-                .map_err(Error::io(format!("replacing {}", item.path.display())))?;
-        }
-        self.make(item, body, &Place { parent: &parent, name: &name, is_folder })
     }
 
-    fn make(&mut self, item: &Item, body: &mut dyn Read, place: &Place<'_>) -> Result<()> {
-        let Place { parent, name, .. } = *place;
+    /// Where an entry goes, with nothing there but a folder that a folder is to be.
+    fn clear(&mut self, path: &Path, body: Option<&Body>) -> Result<Place> {
+        let (parent, folder) = self.folder(path)?;
+        let name = PathBuf::from(path.file_name().unwrap_or_default());
+        let real = folder.join(&name);
+        let there = parent.symlink_metadata(&name).ok();
+        let is_folder = there.as_ref().is_some_and(|found| found.is_dir());
+        if there.is_some() && !(is_folder && matches!(body, Some(Body::Folder))) {
+            self.remove(&parent, &name, &real)
+                .map_err(Error::io(format!("replacing {}", path.display())))?;
+        }
+        Ok(Place { parent, name, real, is_folder })
+    }
+
+    fn make(&mut self, item: &Item, body: &mut dyn Read, place: &Place) -> Result<()> {
+        let Place { parent, name, .. } = place;
         let shown = item.path.display();
         let doing = || format!("unpacking entry {shown}");
         match &item.body {
@@ -153,15 +167,14 @@ impl Root {
                 if !place.is_folder {
                     parent.create_dir(name).map_err(Error::io(doing()))?;
                 }
-                self.folders.push((item.path.clone(), item.into()));
+                self.folders.insert(place.real.clone(), item.into());
                 return Ok(());
             }
             Body::File(size) => {
                 let mut options = OpenOptions::new();
                 options.write(true).create_new(true);
                 let mut file = parent.open_with(name, &options).map_err(Error::io(doing()))?;
-                let copied = std::io::copy(&mut body.take(*size), &mut file)
-                    .map_err(|error| Error::Invalid(format!("entry {shown}: {error}")))?;
+                let copied = layer::copy(&mut body.take(*size), &mut file, &doing)?;
                 if copied != *size {
                     return Err(Error::Invalid(format!(
                         "entry {shown} is truncated: {copied} of {size} bytes are there"
@@ -188,26 +201,26 @@ impl Root {
         rustix::fs::utimensat(parent, name, &times(item.mtime), flags).map_err(Error::sys(doing()))
     }
 
-    fn link(&self, item: &Item, target: &Path, place: &Place<'_>) -> Result<()> {
+    fn link(&self, item: &Item, target: &Path, place: &Place) -> Result<()> {
         let (shown, to) = (item.path.display(), target.display());
-        let (from, from_name) = self.parent(target)?;
+        let (from, _) = self.folder(target)?;
+        let from_name = PathBuf::from(target.file_name().unwrap_or_default());
         let found = from.symlink_metadata(&from_name).map_err(|_| {
             Error::Invalid(format!("entry {shown} is a hard link to {to}, which is not there"))
         })?;
         if found.is_dir() {
             return Err(Error::Invalid(format!("entry {shown} is a hard link to the folder {to}")));
         }
-        from.hard_link(&from_name, place.parent, place.name)
+        from.hard_link(&from_name, &place.parent, &place.name)
             .map_err(Error::io(format!("unpacking entry {shown}")))
     }
 
-    /// The open folder that holds `path`, made where it is missing, and the last name.
-    fn parent(&self, path: &Path) -> Result<(Dir, PathBuf)> {
-        let name = PathBuf::from(path.file_name().unwrap_or_default());
+    /// The open folder that holds `path`, made where it is missing, and its own path.
+    fn folder(&self, path: &Path) -> Result<(Dir, PathBuf)> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let Some(folder) = folder else {
             let root = self.dir.try_clone().map_err(Error::io("opening the image's root"))?;
-            return Ok((root, name));
+            return Ok((root, PathBuf::new()));
         };
         let open = || match self.dir.open_dir(folder) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -228,22 +241,18 @@ impl Root {
         })?;
         // Links could make folders deeper than any path names them, until nothing that walks
         // the tree has descriptors enough.
-        let real = rustix::fs::readlinkat(
-            rustix::fs::CWD,
-            format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd()),
-            Vec::new(),
-        );
-        let deep = real.map_or(true, |real| {
-            real.to_bytes().iter().filter(|byte| **byte == b'/').count() > MAX_REAL_DEPTH
+        let real = real_path(&dir).ok().filter(|real| {
+            real.as_os_str().as_bytes().iter().filter(|byte| **byte == b'/').count()
+                <= MAX_REAL_DEPTH
         });
-        if deep {
-            return Err(Error::Invalid(format!("entry {} lies too deep", path.display())));
+        match real.as_ref().and_then(|real| real.strip_prefix(&self.real).ok()) {
+            Some(own) => Ok((dir, own.to_path_buf())),
+            None => Err(Error::Invalid(format!("entry {} lies too deep", path.display()))),
         }
-        Ok((dir, name))
     }
 
     /// Removes what a lower layer had at `path`.
-    fn white_out(&self, path: &Path, name: &[u8], made: &HashSet<PathBuf>) -> Result<()> {
+    fn white_out(&mut self, path: &Path, name: &[u8]) -> Result<()> {
         if name.starts_with(WHITEOUT) {
             // AUFS's own bookkeeping.
             return Ok(());
@@ -251,12 +260,16 @@ impl Root {
         if matches!(name, b"" | b"." | b"..") {
             return Err(Error::Invalid(format!("entry {} hides no name", path.display())));
         }
-        let (parent, name) = self.parent(path)?;
-        if made.contains(path) {
-            let folder = parent.symlink_metadata(&name).is_ok_and(|found| found.is_dir());
-            return if folder { self.hide_lower(path, made) } else { Ok(()) };
+        let (parent, folder) = self.folder(path)?;
+        let name = Path::new(OsStr::from_bytes(name));
+        let real = folder.join(name);
+        if self.changes.made.contains(&real) {
+            return match real_folder(&parent, name) {
+                Ok(dir) => self.hide_lower(&dir, &real),
+                Err(_) => Ok(()),
+            };
         }
-        match remove(&parent, &name) {
+        match self.remove(&parent, name, &real) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::io(format!("hiding {}", path.display()))(error))
             }
@@ -266,36 +279,101 @@ impl Root {
 
     /// Empties a folder of what lower layers put there; this layer's own entries stay,
     /// wherever in its archive they stand.
-    fn hide_lower(&self, folder: &Path, made: &HashSet<PathBuf>) -> Result<()> {
-        let doing = || format!("hiding what lower layers have in {}", folder.display());
-        let (dir, _) = self.parent(&folder.join("x"))?;
+    fn hide_lower(&mut self, dir: &Dir, real: &Path) -> Result<()> {
+        let doing = || format!("hiding what lower layers have in {}", real.display());
         for entry in dir.entries().map_err(Error::io(doing()))? {
             let entry = entry.map_err(Error::io(doing()))?;
-            let name = entry.file_name();
-            let path = folder.join(&name);
-            if !made.contains(&path) {
-                remove(&dir, Path::new(&name)).map_err(Error::io(doing()))?;
+            let name = PathBuf::from(entry.file_name());
+            let path = real.join(&name);
+            if !self.changes.made.contains(&path) {
+                self.remove(dir, &name, &path).map_err(Error::io(doing()))?;
             } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                self.hide_lower(&path, made)?;
+                let below = real_folder(dir, &name).map_err(Error::io(doing()))?;
+                self.hide_lower(&below, &path)?;
             }
         }
         Ok(())
     }
+
+    /// Removes a file or a folder with all that is in it, and remembers every name.
+    fn remove(&mut self, parent: &Dir, name: &Path, real: &Path) -> std::io::Result<()> {
+        let is_folder = parent.symlink_metadata(name)?.is_dir();
+        if self.below == Below::Layers {
+            self.changes.removed.insert(real.to_path_buf());
+            if is_folder {
+                remember(&real_folder(parent, name)?, real, &mut self.changes.removed)?;
+            }
+        }
+        if is_folder { parent.remove_dir_all(name) } else { parent.remove_file(name) }
+    }
 }
 
-/// Where an entry goes, and whether a folder is there.
-struct Place<'a> {
-    parent: &'a Dir,
-    name: &'a Path,
+/// Where an entry goes.
+struct Place {
+    parent: Dir,
+    name: PathBuf,
+    /// In the root, through no link.
+    real: PathBuf,
+    /// A folder is there.
     is_folder: bool,
 }
 
-fn remove(parent: &Dir, name: &Path) -> std::io::Result<()> {
-    if parent.symlink_metadata(name)?.is_dir() {
-        parent.remove_dir_all(name)
-    } else {
-        parent.remove_file(name)
+fn remember(dir: &Dir, real: &Path, removed: &mut BTreeSet<PathBuf>) -> std::io::Result<()> {
+    for entry in dir.entries()? {
+        let entry = entry?;
+        let path = real.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            remember(&real_folder(dir, Path::new(&entry.file_name()))?, &path, removed)?;
+        }
+        removed.insert(path);
     }
+    Ok(())
+}
+
+/// Opens a folder that is one itself, no link to one.
+fn real_folder(parent: &Dir, name: &Path) -> std::io::Result<Dir> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    Ok(Dir::from_std_file(folder.into()))
+}
+
+fn real_path(dir: &Dir) -> rustix::io::Result<PathBuf> {
+    let link = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd());
+    let real = rustix::fs::readlinkat(rustix::fs::CWD, link, Vec::new())?;
+    Ok(PathBuf::from(std::ffi::OsString::from_vec(real.into_bytes())))
+}
+
+/// Gives those of `paths` that are folders their rights and times, deep ones before what holds
+/// them. Who is not root keeps all rights on his own folders: he could not read them otherwise.
+pub fn set_folders<'a>(
+    dir: &Dir,
+    paths: impl Iterator<Item = &'a PathBuf>,
+    folders: &HashMap<PathBuf, Metadata>,
+) -> Result<()> {
+    let is_root = rustix::process::geteuid().is_root();
+    let mut paths: Vec<&PathBuf> = paths.collect();
+    paths.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
+    for path in paths {
+        let is_top = path.as_os_str().is_empty();
+        let shown = if is_top { Path::new(".") } else { path.as_path() };
+        // Gone or replaced by a later entry.
+        if !dir.symlink_metadata(shown).is_ok_and(|found| found.is_dir()) {
+            continue;
+        }
+        let metadata = folders.get(path).copied().unwrap_or_default();
+        let doing = || format!("setting the rights of folder {}", path.display());
+        // As a file: a folder's own handle is only a place to start paths from.
+        let folder = dir.open(shown).map_err(Error::io(doing()))?;
+        if is_root {
+            rustix::fs::fchown(&folder, owner(metadata.uid), group(metadata.gid))
+                .map_err(Error::sys(doing()))?;
+        }
+        // The top has to be renamed by its owner.
+        let own = if is_root && !is_top { 0 } else { 0o700 };
+        rustix::fs::fchmod(&folder, (metadata.mode | own).into()).map_err(Error::sys(doing()))?;
+        rustix::fs::futimens(&folder, &times(metadata.mtime)).map_err(Error::sys(doing()))?;
+    }
+    Ok(())
 }
 
 fn owner(uid: u32) -> Option<Uid> {
@@ -365,8 +443,9 @@ mod tests {
     }
 
     fn unpack(folder: &Path, limits: Limits, tar: &[u8]) -> Result<()> {
-        let mut root = Root::new(folder, limits)?;
-        root.apply(tar)?;
+        let mut limits = limits;
+        let mut root = Root::new(folder, Below::Nothing)?;
+        root.apply(tar, &mut limits)?;
         root.finish()
     }
 

@@ -134,6 +134,9 @@ impl Runtime {
         self.sweep_strays()?;
         self.apply_all_limits().await;
         self.shims.end_surplus().await;
+        if let Some(used) = self.shims.engines() {
+            self.images.retain_engines(used).await?;
+        }
         if self.shims.room() == 0 {
             self.shims.begin_ahead();
         }

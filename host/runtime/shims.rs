@@ -1,7 +1,7 @@
 //! The pool of shims: which there are, which has room, when one is begun and when one is ended.
 //! Knows of pods only how many sit where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -317,6 +317,13 @@ impl Shims {
         self.pool().alive.insert(shim.id.clone(), shim.clone());
         tokio::spawn(exits::watch(Arc::downgrade(self), shim.clone()));
         shim
+    }
+
+    /// The engines of all living shims; `None` when one does not say.
+    pub fn engines(&self) -> Option<BTreeSet<String>> {
+        let pool = self.pool();
+        let known = pool.strange.is_empty();
+        known.then(|| pool.alive.values().map(|shim| shim.client.hello.engine.clone()).collect())
     }
 
     /// Keeps a living process that cannot be served out of the way.

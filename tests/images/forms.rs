@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use serde_json::json;
 use wasmpod::error::Error;
-use wasmpod::image::{CodeForm, Search};
+use wasmpod::image::CodeForm;
 
 use super::kit::*;
 
@@ -154,15 +154,53 @@ async fn a_classic_images_layers_are_merged_as_oci_says() {
     assert_eq!(image.config.env, ["A=b"]);
     let paths: Vec<&str> = image.programs.iter().map(|program| program.path.as_str()).collect();
     assert_eq!(paths, ["/abs.wasm", "/app/app.wasm", "/app/same.wasm"]);
-    let at = |name, working_dir, path| {
-        image.program(name, Search { working_dir, path }).map(|program| program.path.as_str())
-    };
-    assert_eq!(at("app/app.wasm", "", ""), Some("/app/app.wasm"));
-    assert_eq!(at("./app.wasm", "/app", ""), Some("/app/app.wasm"));
-    assert_eq!(at("app.wasm", "/", "/usr/bin:/bin"), Some("/app/app.wasm"));
-    assert_eq!(at("../abs.wasm", "/app", ""), Some("/abs.wasm"));
-    assert_eq!(at("no.wasm", "/", "/bin"), None);
-    assert_eq!(at("", "/", "/bin"), None);
+
+    // The overlay says so, too, where this user may mount one.
+    if rustix::process::geteuid().is_root() {
+        let mounted = Overlay::mount(&kit, &image);
+        let there = files(&mounted.at);
+        let expected = [
+            "abs.wasm",
+            "app/app.wasm",
+            "app/same.wasm",
+            "app/through-link",
+            "bin",
+            "data/deep/new",
+            "data/new",
+            "etc/kept",
+        ];
+        assert_eq!(there, expected);
+        assert_eq!(std::fs::read_to_string(mounted.at.join("bin/through-link")).unwrap(), "y");
+        assert_eq!(std::fs::metadata(mounted.at.join("app")).unwrap().mode() & 0o7777, 0o750);
+    }
+
+    // What starts is found as an exec would find it.
+    for (number, (entry, working_dir, path)) in [
+        ("./app.wasm", "/app", "/bin"),
+        ("app.wasm", "/", "/usr/bin:/bin"),
+        ("../abs.wasm", "/app", "/bin"),
+        ("bin/app.wasm", "", ""),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let layout = kit.layout(&format!("entry{number}"));
+        let layers =
+            [&lower, &upper].map(|tar| layout.blob("application/vnd.oci.image.layer.v1.tar", tar));
+        let config = json!({
+            "os": "wasi", "architecture": "wasm",
+            "config": {
+                "Entrypoint": [entry], "WorkingDir": working_dir, "Env": [format!("PATH={path}")],
+            },
+            "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        });
+        let config =
+            layout.blob("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
+        let manifest = layout.manifest(config, &layers);
+        let other = store.import(&layout.of(manifest), &format!("entry:{number}")).await.unwrap();
+        // However a layer is compressed, it is stored once.
+        assert_eq!(other.layers, image.layers, "{entry}");
+    }
 }
 
 #[tokio::test]

@@ -186,9 +186,16 @@ pub fn pack(folder: &Path) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-/// Where a path of an image's root lies on the host; no links are followed.
+/// Where a path of an image's root lies on the host, in the topmost layer that has it; no links
+/// are followed. A path of no layer leads nowhere.
 pub fn in_root(image: &Arc<Image>, path: &str) -> PathBuf {
-    image.layers[0].join(path)
+    for layer in &image.layers {
+        let place = layer.join(path);
+        let Ok(found) = std::fs::symlink_metadata(&place) else { continue };
+        let hides = std::os::unix::fs::FileTypeExt::is_char_device(&found.file_type());
+        return if hides { PathBuf::from("/nonexistent/hidden") } else { place };
+    }
+    PathBuf::from("/nonexistent/absent")
 }
 
 /// Every file below a folder, as text paths.
@@ -206,4 +213,27 @@ pub fn files(folder: &Path) -> Vec<String> {
     }
     found.sort();
     found
+}
+
+/// An image's layers under an overlay, as a container has them.
+pub struct Overlay {
+    pub at: PathBuf,
+}
+
+impl Overlay {
+    pub fn mount(kit: &Kit, image: &Image) -> Self {
+        let at = kit.path("overlay");
+        std::fs::create_dir_all(&at).unwrap();
+        let layers: Vec<String> = image.layers.iter().map(|l| l.display().to_string()).collect();
+        let options = std::ffi::CString::new(format!("lowerdir={}", layers.join(":"))).unwrap();
+        let flags = rustix::mount::MountFlags::RDONLY;
+        rustix::mount::mount("test", &at, "overlay", flags, options.as_c_str()).unwrap();
+        Self { at }
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        rustix::mount::unmount(&self.at, rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
 }

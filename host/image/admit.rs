@@ -1,0 +1,141 @@
+//! The way from blobs that are in the store to an image: its layers are unpacked, the program
+//! that it starts is found, machine code is made of all its programs, and one step makes it an
+//! image. Everything before that step can be thrown away. Knows nothing of where blobs come from.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use crate::error::{Error, Result};
+use crate::image::assemble::{Assembled, assemble};
+use crate::image::code::CodeCache;
+use crate::image::folders::Folders;
+use crate::image::index::{Origin, Record, found};
+use crate::image::kind::Kind;
+use crate::image::plan::Plan;
+use crate::image::progress::{Progress, Step};
+use crate::image::{ImageProgram, Search, find_program};
+
+/// Programs of one image that get their machine code before somebody starts them: an image with
+/// more is a collection of tools, of which few are.
+const MAX_EAGER: usize = 256;
+
+/// What an image is called, and for whom it is made.
+#[derive(Clone)]
+pub struct Admission {
+    /// Full names with tags; an image pulled by digest has none.
+    pub tags: BTreeSet<String>,
+    /// repository@digest.
+    pub digests: BTreeSet<String>,
+    pub origin: Origin,
+    /// The file or name that the user gave: errors begin with it.
+    pub subject: String,
+    pub progress: Progress,
+}
+
+/// An image whose parts are in the store and which no index names yet.
+pub struct Prepared {
+    pub record: Record,
+    pub programs: Vec<ImageProgram>,
+    /// What starts: its machine code must be there before the image is one.
+    pub entry: ImageProgram,
+}
+
+/// Unpacks. Blocks.
+pub fn prepare(plan: &Plan, admission: &Admission, folders: &Folders) -> Result<Prepared> {
+    prepare_nameless(plan, admission, folders).map_err(|error| match error {
+        Error::Invalid(fault) => Error::Invalid(format!("{}: {fault}", admission.subject)),
+        other => other,
+    })
+}
+
+fn prepare_nameless(plan: &Plan, admission: &Admission, folders: &Folders) -> Result<Prepared> {
+    let Assembled { layers, programs, whole } = assemble(plan, folders, &admission.progress)?;
+    let placed: Vec<_> = programs.iter().map(|p| found(p, &folders.layers)).collect();
+    let entry = entry(plan, &placed, whole.path())?;
+    let mut config = plan.config.clone();
+    if config.entrypoint.is_empty() && config.cmd.is_empty() {
+        config.entrypoint = vec![entry.path.clone()];
+    }
+    let mut blobs: BTreeSet<String> =
+        plan.layers.iter().map(|layer| layer.blob.digest.clone()).collect();
+    blobs.insert(plan.manifest.digest.clone());
+    blobs.insert(plan.config_blob.digest.clone());
+    let record = Record {
+        id: plan.config_blob.digest.clone(),
+        tags: admission.tags.clone(),
+        digests: admission.digests.clone(),
+        blobs,
+        layers,
+        origin: admission.origin,
+        size: plan.size(),
+        config,
+        programs,
+    };
+    Ok(Prepared { record, programs: placed, entry })
+}
+
+fn entry(plan: &Plan, programs: &[ImageProgram], root: &Path) -> Result<ImageProgram> {
+    let entry = plan.entry().map_err(|why| Error::Invalid(format!("it holds {why}")))?;
+    let path = plan.config.env.iter().find_map(|pair| pair.strip_prefix("PATH="));
+    let search = Search { working_dir: &plan.config.working_dir, path: path.unwrap_or_default() };
+    if let Some(program) = find_program(programs, root, &entry, search) {
+        return Ok(program.clone());
+    }
+    let file = root.join(entry.trim_start_matches('/'));
+    match Kind::of_file(&file) {
+        Ok(kind) => {
+            kind.wasm(&format!("its entrypoint {entry}"))?;
+            Err(Error::Invalid(format!("its entrypoint {entry} cannot be reached in the image")))
+        }
+        Err(_) => Err(Error::Invalid(format!("its entrypoint {entry} is not in the image"))),
+    }
+}
+
+/// Makes machine code of an image's programs, as many at a time as there are CPUs. One that is
+/// not `entry` may be refused: the image can be run without it.
+pub async fn compile(
+    codes: &Arc<CodeCache>,
+    prepared: &Prepared,
+    progress: &Progress,
+) -> Result<(), (PathBuf, Error)> {
+    let mut seen = BTreeSet::new();
+    let programs: Vec<&ImageProgram> = [&prepared.entry]
+        .into_iter()
+        .chain(&prepared.programs)
+        .filter(|program| seen.insert(program.digest.as_str()))
+        .take(MAX_EAGER)
+        .collect();
+    let of = programs.len();
+    progress(Step::Compiling { done: 0, of });
+    let mut work = JoinSet::new();
+    for program in programs {
+        let (codes, program) = (codes.clone(), program.clone());
+        work.spawn(async move {
+            let made = codes.get(&program.digest, &program.file).await;
+            (program, made)
+        });
+    }
+    let mut done = 0;
+    while let Some(ended) = work.join_next().await {
+        let (program, made) = ended.map_err(|error| {
+            let error = Error::Internal(format!("compiling: {error}"));
+            (prepared.entry.file.clone(), error)
+        })?;
+        match made {
+            Ok(_) => {}
+            Err(error) if program.digest == prepared.entry.digest => {
+                return Err((program.file, error));
+            }
+            Err(error) => {
+                let (path, image) = (&program.path, &prepared.record.id);
+                tracing::warn!(image, path, %error, "a program of an image cannot be run");
+            }
+        }
+        done += 1;
+        progress(Step::Compiling { done, of });
+    }
+    Ok(())
+}
