@@ -184,12 +184,20 @@ fn too_many_handles_end_the_guest_and_are_named() {
 }
 
 #[test]
-fn a_missing_working_directory_is_told() {
+fn a_missing_working_directory_is_made_or_told() {
     let world = World::new();
-    let mut context = world.context(&["guest"]);
-    context.working_dir = "/nowhere".to_owned();
-    match program(&world, "i32.const 0").run(context) {
-        Ended::NotStarted(text) => assert!(text.contains("working directory /nowhere"), "{text}"),
+    std::fs::write(world.path("tmp/file"), "").unwrap();
+    let run = |working_dir: &str| {
+        let mut context = world.context(&["guest"]);
+        context.working_dir = working_dir.to_owned();
+        program(&world, "i32.const 0").run(context)
+    };
+    assert_eq!(code(run("/deep/er")), 0);
+    assert!(world.path("deep/er").is_dir());
+    match run("/tmp/file/below") {
+        Ended::NotStarted(text) => {
+            assert!(text.contains("working directory /tmp/file/below"), "{text}");
+        }
         ended => panic!("{ended:?}"),
     }
 }
