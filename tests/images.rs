@@ -4,7 +4,9 @@
 
 mod bad_input;
 mod commands;
+mod doctor;
 mod forms;
 mod kills;
 mod kit;
 mod machine_code;
+mod verbs;

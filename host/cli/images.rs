@@ -1,23 +1,32 @@
-//! `wasmpod images`: what the store holds.
+//! `wasmpod images`: what the store holds, and what of it may go.
 
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::output::{self, Format};
+use super::prune::Prune;
 use super::store::{Place, Store};
 use super::{Global, block_on};
-use crate::proto::cri::ListImagesRequest;
+use crate::proto::pod::{ListStoredRequest, StoredImage};
 
-/// List images.
+/// List images; CODE is what their machine code takes.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Images {
+    #[command(subcommand)]
+    verb: Option<Verb>,
     #[command(flatten)]
     place: Place,
     /// How to print them.
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Prune(Prune),
 }
 
 #[derive(Debug, Serialize)]
@@ -27,16 +36,22 @@ struct Item {
     digests: Vec<String>,
     /// Bytes.
     size: u64,
+    /// Bytes of machine code; what images share counts for each.
+    #[serde(rename = "codeSize")]
+    code_size: u64,
     pinned: bool,
 }
 
 impl Images {
     pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
+        if let Some(Verb::Prune(prune)) = self.verb {
+            return prune.run(global);
+        }
         let items = block_on(async { list(&self.place.open(global).await?).await })?;
         match self.output {
             Format::Json => output::print_json(&items)?,
             Format::Table => {
-                let header = ["REPOSITORY", "TAG", "IMAGE ID", "SIZE"];
+                let header = ["REPOSITORY", "TAG", "IMAGE ID", "SIZE", "CODE"];
                 output::print(&output::table(&header, &rows(&items)))?;
             }
         }
@@ -47,12 +62,13 @@ impl Images {
 async fn list(store: &Store) -> anyhow::Result<Vec<Item>> {
     Ok(match store {
         Store::Daemon(client) => {
-            let found = client.images().list_images(ListImagesRequest { filter: None }).await?;
-            let item = |image: crate::proto::cri::Image| Item {
+            let found = client.imports().list_stored(ListStoredRequest {}).await?;
+            let item = |image: StoredImage| Item {
                 id: image.id,
-                tags: image.repo_tags,
-                digests: image.repo_digests,
+                tags: image.tags,
+                digests: image.digests,
                 size: image.size,
+                code_size: image.code_size,
                 pinned: image.pinned,
             };
             found.into_inner().images.into_iter().map(item).collect()
@@ -63,6 +79,7 @@ async fn list(store: &Store) -> anyhow::Result<Vec<Item>> {
                 tags: image.tags.clone(),
                 digests: image.digests.clone(),
                 size: image.size,
+                code_size: store.code_size(image),
                 pinned: image.pinned,
             };
             store.list().iter().map(item).collect()
@@ -77,8 +94,9 @@ fn rows(items: &[Item]) -> Vec<Vec<String>> {
     for item in items {
         let id = item.id.strip_prefix("sha256:").unwrap_or(&item.id);
         let id = id.get(..12).unwrap_or(id).to_owned();
-        let row =
-            |repository: String, tag: String| vec![repository, tag, id.clone(), size(item.size)];
+        let row = |repository: String, tag: String| {
+            vec![repository, tag, id.clone(), size(item.size), size(item.code_size)]
+        };
         for name in &item.tags {
             match name.rsplit_once(':') {
                 Some((repository, tag)) => rows.push(row(familiar(repository), tag.to_owned())),
@@ -101,7 +119,7 @@ fn familiar(repository: &str) -> String {
 }
 
 /// In decimal units with three digits, as docker shows it.
-fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
     let mut value = bytes as f64;
     let mut unit = "B";
@@ -149,14 +167,15 @@ mod tests {
             tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
             digests: vec!["docker.io/library/old@sha256:0".to_owned()],
             size: 5,
+            code_size: 7,
             pinned: true,
         };
         let rows = rows(&[item(&["docker.io/library/a:1", "ghcr.io:1/x/y:2"]), item(&[])]);
         let text: Vec<String> = rows.iter().map(|row| row.join(" ")).collect();
         let expected = [
-            "a 1 abababababab 5B",
-            "ghcr.io:1/x/y 2 abababababab 5B",
-            "old <none> abababababab 5B",
+            "a 1 abababababab 5B 7B",
+            "ghcr.io:1/x/y 2 abababababab 5B 7B",
+            "old <none> abababababab 5B 7B",
         ];
         assert_eq!(text, expected);
     }

@@ -1,34 +1,69 @@
-//! `wasmpod inspect`: everything CRI says of a pod or container, as JSON.
+//! `wasmpod inspect`: everything CRI says of a pod or container, or the store of an image, as JSON.
 
 use std::collections::HashMap;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::client::Client;
 use super::objects::{Found, Snapshot};
+use super::store::{Place, Store};
 use super::{Global, block_on, output};
 use crate::cri::client::RealmScope;
+use crate::error::Error;
 use crate::proto::cri;
+use crate::proto::pod::ImageRequest;
 
-/// Print a pod or container in full, as JSON.
+/// Print a pod, a container or an image in full, as JSON.
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// Pod (name, namespace/name or uid) or container id.
-    #[arg(value_name = "POD|CONTAINER")]
+    #[command(flatten)]
+    place: Place,
+    /// What the name means; without it pods come before containers before images.
+    #[arg(long = "type", value_enum)]
+    kind: Option<Kind>,
+    /// Pod (name, namespace/name or uid), container id, or image (name or id).
+    #[arg(value_name = "POD|CONTAINER|IMAGE")]
     target: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Pod,
+    Image,
 }
 
 impl Inspect {
     pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
-        let endpoint = global.endpoint()?;
         let value = block_on(async {
-            let client = Client::connect(&endpoint).await?;
+            let client = match self.place.open(global).await {
+                Ok(Store::Daemon(client)) => client,
+                // Without a daemon there are images only.
+                Ok(Store::Own(store)) => match store.describe(&self.target).await {
+                    Err(Error::NotFound { .. }) if self.kind.is_none() => {
+                        Client::connect(&global.endpoint()?).await?
+                    }
+                    described => return Ok(described?),
+                },
+                Err(error) => return Err(error),
+            };
+            if self.kind == Some(Kind::Image) {
+                return image(&client, &self.target).await;
+            }
             let snapshot = Snapshot::fetch(&client).await?;
             let client = client.in_realm(RealmScope::All);
-            match snapshot.find(&self.target)? {
+            let found = match snapshot.find(&self.target) {
+                Err(none) if self.kind.is_none() => {
+                    let described = image(&client, &self.target).await;
+                    // A name that means nothing at all is told of as a pod's.
+                    return described
+                        .map_err(|error| if is_not_found(&error) { none } else { error });
+                }
+                found => found?,
+            };
+            match found {
                 Found::Container(_, found) => container(&client, &found.id).await,
                 Found::Pod(pod) => {
                     let mut sandboxes = Vec::new();
@@ -57,6 +92,17 @@ impl Inspect {
         output::print_json(&value)?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+async fn image(client: &Client, name: &str) -> anyhow::Result<Value> {
+    let request = ImageRequest { image: name.to_owned() };
+    let answer = client.imports().describe(request).await?.into_inner();
+    serde_json::from_str(&answer.json).context("the daemon's answer is not JSON")
+}
+
+fn is_not_found(error: &anyhow::Error) -> bool {
+    let status = error.downcast_ref::<tonic::Status>();
+    status.is_some_and(|status| status.code() == tonic::Code::NotFound)
 }
 
 async fn container(client: &Client, id: &str) -> anyhow::Result<Value> {

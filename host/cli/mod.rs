@@ -6,22 +6,28 @@ pub mod client;
 mod compile;
 mod completion;
 mod config;
+mod doctor;
 mod exec;
 mod images;
 mod import;
 mod inspect;
+mod load;
 mod logs;
 mod objects;
 pub mod output;
 mod private;
+mod prune;
 mod ps;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod serve;
 mod shim;
 mod stop;
 mod store;
+mod tag;
+mod warm;
 
 use std::future::Future;
 use std::io;
@@ -99,10 +105,13 @@ enum Command {
     Import(import::Import),
     Images(images::Images),
     Rmi(rmi::Rmi),
+    Tag(tag::Tag),
+    Save(save::Save),
+    Load(load::Load),
+    Compile(compile::Compile),
+    Doctor(doctor::Doctor),
     #[command(hide = true)]
     Shim(shim::Shim),
-    #[command(hide = true)]
-    Compile(compile::Compile),
     Completion(completion::Completion),
 }
 
@@ -121,8 +130,12 @@ impl Command {
             Self::Import(command) => command.run(global),
             Self::Images(command) => command.run(global),
             Self::Rmi(command) => command.run(global),
+            Self::Tag(command) => command.run(global),
+            Self::Save(command) => command.run(global),
+            Self::Load(command) => command.run(global),
+            Self::Compile(command) => command.run(global),
+            Self::Doctor(command) => command.run(global),
             Self::Shim(command) => command.run(),
-            Self::Compile(command) => command.run(),
             Self::Completion(command) => command.run(),
         }
     }

@@ -6,9 +6,11 @@ use clap::Args;
 
 use super::store::{Place, Store};
 use super::{Global, block_on};
-use crate::proto::cri::{ImageSpec, ImageStatusRequest, RemoveImageRequest};
+use crate::image::Released;
+use crate::proto::pod::{ImageRequest, ReleaseResponse};
 
-/// Remove images, each with all its names.
+/// Remove images. Of an image with several names the given one is taken away alone; an id removes
+/// the image with all of them.
 #[derive(Debug, Args)]
 pub struct Rmi {
     #[command(flatten)]
@@ -19,7 +21,7 @@ pub struct Rmi {
 }
 
 impl Rmi {
-    /// Prints each removed image's id. Goes on after one that cannot be removed, and fails then.
+    /// Prints each removed image's id, or the name that was taken away. Goes on after one that cannot be removed, and fails then.
     pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         let mut failed = 0;
         block_on(async {
@@ -39,25 +41,22 @@ impl Rmi {
     }
 }
 
-/// CRI's RemoveImage succeeds for what is not there; a person wants to hear of a typing error.
+/// CRI's RemoveImage removes an image with all its names and succeeds for what is not there;
+/// people mean one name, and want to hear of a typing error.
 async fn remove(store: &Store, name: &str) -> anyhow::Result<String> {
-    let missing = || anyhow::anyhow!("image {name:?} not found");
-    match store {
+    let untagged = |name: &str| format!("untagged {name}");
+    Ok(match store {
         Store::Daemon(client) => {
-            let spec = ImageSpec { image: name.to_owned(), ..ImageSpec::default() };
-            let mut images = client.images();
-            let request = ImageStatusRequest { image: Some(spec.clone()), verbose: false };
-            let found = images.image_status(request).await?.into_inner().image;
-            let id = found.ok_or_else(missing)?.id;
-            images.remove_image(RemoveImageRequest { image: Some(spec) }).await?;
-            Ok(id)
+            let request = ImageRequest { image: name.to_owned() };
+            let ReleaseResponse { id, untagged: name } =
+                client.imports().release(request).await?.into_inner();
+            if name.is_empty() { id } else { untagged(&name) }
         }
-        Store::Own(store) => {
-            let id = store.get(name).ok_or_else(missing)?.id.clone();
-            // No daemon runs, so no container is being made; what the next one finds again of
-            // exited containers needs no image.
-            store.remove(name, |_| false).await?;
-            Ok(id)
-        }
-    }
+        // No daemon runs, so no container is being made; what the next one finds again of exited
+        // containers needs no image.
+        Store::Own(store) => match store.release(name, |_| false).await? {
+            Released::Untagged { name, .. } => untagged(&name),
+            Released::Removed { id } => id,
+        },
+    })
 }

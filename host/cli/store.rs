@@ -27,7 +27,7 @@ pub enum Store {
 impl Place {
     /// A daemon that was asked for by its endpoint has to answer; without an endpoint the
     /// default one is tried, and its store is opened when nobody listens there.
-    pub async fn open(self, global: &Global) -> anyhow::Result<Store> {
+    pub async fn open(&self, global: &Global) -> anyhow::Result<Store> {
         if self.root.is_none() {
             let endpoint = global.endpoint()?;
             let given = matches!(endpoint, Endpoint::Given(_));
@@ -37,8 +37,12 @@ impl Place {
                 Err(_) => {}
             }
         }
-        let overrides = Overrides { root: self.root, ..Overrides::default() };
-        let config = Config::load(None, overrides)?;
-        Ok(Store::Own(Box::new(ImageStore::open(&config).await?)))
+        Ok(Store::Own(Box::new(ImageStore::open(&self.config()?).await?)))
+    }
+
+    /// Of a store without a daemon.
+    pub fn config(&self) -> anyhow::Result<Config> {
+        let overrides = Overrides { root: self.root.clone(), ..Overrides::default() };
+        Ok(Config::load(None, overrides)?)
     }
 }

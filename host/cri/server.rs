@@ -108,7 +108,7 @@ fn clear(path: &Path) -> Result<()> {
 
 /// RuntimeService, ImageService and the import of images for one realm's socket.
 pub fn services(runtime: Arc<Runtime>, realm: Realm) -> Router {
-    let imports = images_import::service(runtime.images().clone());
+    let imports = images_import::service(runtime.clone());
     let service = Service::new(runtime, realm);
     Router::default()
         .with(imports)

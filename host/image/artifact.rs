@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::image::CodeForm;
 use crate::image::blobs::{self, Expected};
 use crate::image::folders::Folders;
+use crate::image::interfaces::{self, Interfaces};
 use crate::image::plan::{self, Plan, TITLE, WASM_CONFIG, WASM_LAYER};
 
 /// Takes in a file that begins as wasm. The same file under the same file name gives the same
@@ -22,7 +23,7 @@ pub fn take(file: &Path, form: CodeForm, folders: &Folders) -> Result<Plan> {
         other => other,
     })?;
     let name = plan::file_name(&file.file_name().unwrap_or_default().to_string_lossy());
-    let config = json!({
+    let mut config = json!({
         "created": "1970-01-01T00:00:00Z",
         "architecture": "wasm",
         "os": match form {
@@ -31,8 +32,13 @@ pub fn take(file: &Path, form: CodeForm, folders: &Folders) -> Result<Plan> {
         },
         "layerDigests": [layer.digest],
         "config": { "Entrypoint": [format!("/{name}")] },
-    })
-    .to_string();
+    });
+    if let (CodeForm::Component, Some(fields)) = (form, config.as_object_mut()) {
+        let Interfaces { imports, exports } = interfaces::read(&folders.blob(&layer.digest), form)?;
+        let component = json!({ "imports": imports, "exports": exports });
+        fields.insert("component".to_owned(), component);
+    }
+    let config = config.to_string();
     let config_blob = blobs::put(folders, config.as_bytes())?;
     let manifest = json!({
         "schemaVersion": 2,

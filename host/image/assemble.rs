@@ -16,8 +16,9 @@ use crate::image::layer::{Counted, Limits, Proportionate};
 use crate::image::plan::{Layer, LayerForm, Plan};
 use crate::image::programs::{self, Program};
 use crate::image::progress::{Progress, Step};
+use crate::image::rights::Metadata;
 use crate::image::skeleton::make_folder;
-use crate::image::unpack::{self, Below, Metadata, Root};
+use crate::image::unpack::{self, Below, Root};
 
 /// An image's layers, complete and durable.
 pub struct Assembled {

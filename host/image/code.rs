@@ -33,6 +33,20 @@ pub struct CodeCache {
     running: Mutex<HashMap<String, WeakShared<Work>>>,
 }
 
+/// Whether machine code was there when it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    Kept,
+    Made,
+}
+
+/// What may be wrong with machine code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeFault {
+    Absent,
+    Damaged,
+}
+
 /// What is remembered of one piece of machine code.
 #[derive(Serialize, Deserialize)]
 struct Record {
@@ -57,6 +71,36 @@ impl CodeCache {
             return Ok(code);
         }
         self.share(digest, file).await.map_err(Error::from)
+    }
+
+    /// As [`CodeCache::get`], with what is cached read anew and compared with its record.
+    pub async fn verify(self: &Arc<Self>, digest: &str, file: &Path) -> Result<(Code, Readiness)> {
+        let forget = || {
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
+            std::fs::metadata(self.places(digest).0).and_then(|found| found.modified()).ok()
+        };
+        let before = if is_digest(digest) { forget() } else { None };
+        let code = self.get(digest, file).await?;
+        let after = std::fs::metadata(&code.path).and_then(|found| found.modified()).ok();
+        let kept = before.is_some() && before == after;
+        Ok((code, if kept { Readiness::Kept } else { Readiness::Made }))
+    }
+
+    /// Bytes of the machine code of a wasm file; 0 when there is none.
+    pub fn size(&self, digest: &str) -> u64 {
+        std::fs::metadata(self.places(digest).0).map_or(0, |found| found.len())
+    }
+
+    /// What is wrong with the machine code of a wasm file. Reads all of it.
+    pub fn fault(&self, digest: &str) -> Option<CodeFault> {
+        let (path, record) = self.places(digest);
+        if !path.exists() && !record.exists() {
+            return Some(CodeFault::Absent);
+        }
+        let record = std::fs::read(&record).ok().and_then(|r| serde_json::from_slice(&r).ok());
+        let Some(record): Option<Record> = record else { return Some(CodeFault::Damaged) };
+        let found = blobs::hash_file(&path).ok();
+        (found != Some((record.sha256, record.size))).then_some(CodeFault::Damaged)
     }
 
     /// Throws away what is cached and compiles anew; joins work that is under way already.

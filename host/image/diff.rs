@@ -13,7 +13,8 @@ use cap_std::fs::Dir;
 use rustix::fs::{AtFlags, CWD, FileType, Mode};
 
 use crate::error::{Error, Result};
-use crate::image::unpack::{self, Metadata, Root};
+use crate::image::rights::{Metadata, set_folders};
+use crate::image::unpack::Root;
 
 /// Fills the empty folder `to` with what layers, the lowest first, show together. Its folders
 /// have rights of the store's own; gives what they should have.
@@ -82,7 +83,7 @@ pub fn cut(root: &Root, whole: &Path, lower: &[PathBuf], to: &Path) -> Result<()
         }
     }
     let dir = Dir::open_ambient_dir(to, ambient_authority()).map_err(Error::io(doing(to)))?;
-    unpack::set_folders(&dir, folders.iter(), &root.folders)
+    set_folders(&dir, folders.iter(), &root.folders)
 }
 
 fn make_folders(to: &Path, path: &Path, made: &mut BTreeSet<PathBuf>) -> Result<()> {

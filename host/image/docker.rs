@@ -20,6 +20,15 @@ struct Entry {
     layers: Vec<String>,
 }
 
+/// Every name that the archive gives to an image.
+pub fn names(source: &Source, manifest: &[u8]) -> Result<Vec<String>> {
+    let entries: Vec<Entry> = serde_json::from_slice(manifest).map_err(|error| {
+        Error::Invalid(format!("{}: {}", source.shown, plan::not_json("manifest.json", &error)))
+    })?;
+    let tags = entries.iter().flat_map(|entry| entry.repo_tags.iter().flatten());
+    Ok(tags.filter_map(|tag| Name::parse_tag(tag).ok()).map(|name| name.tagged()).collect())
+}
+
 /// Takes in the archive's image of that name, else its first. `manifest` is manifest.json.
 pub fn take(source: &Source, manifest: &[u8], name: &Name, folders: &Folders) -> Result<Plan> {
     let named = |error: Error| match error {

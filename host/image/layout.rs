@@ -11,8 +11,8 @@ use crate::image::name::Name;
 use crate::image::plan::{self, Plan};
 use crate::image::source::Source;
 
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
-const CONTAINERD_NAME: &str = "io.containerd.image.name";
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
 const MAX_INDEX_DEPTH: usize = 4;
 const MAX_MANIFESTS: usize = 256;
 
@@ -29,6 +29,21 @@ pub fn take(source: &Source, name: &Name, folders: &Folders) -> Result<Plan> {
     take(&plan.config_blob)?;
     plan.layers.iter().try_for_each(|layer| take(&layer.blob))?;
     Ok(plan)
+}
+
+/// Every full name that the layout's index gives to an image.
+pub fn names(source: &Source) -> Result<Vec<String>> {
+    let Some(bytes) = source.read("index.json")? else { return Ok(Vec::new()) };
+    let index: ImageIndex = serde_json::from_slice(&bytes).map_err(|error| {
+        Error::Invalid(format!("{}: {}", source.shown, plan::not_json("index.json", &error)))
+    })?;
+    let name = |entry: &Descriptor| {
+        let all = entry.annotations().as_ref()?;
+        // A bare tag names nothing, although it would pass for docker's own repository.
+        let text = all.get(CONTAINERD_NAME).or(all.get(REF_NAME).filter(|t| t.contains(':')))?;
+        Name::parse_tag(text).ok().map(|name| name.tagged())
+    };
+    Ok(index.manifests().iter().filter_map(name).collect())
 }
 
 /// A manifest of the layout, and how much it promises.

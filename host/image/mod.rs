@@ -11,14 +11,17 @@ mod admit;
 mod artifact;
 mod assemble;
 mod blobs;
+mod check;
 mod code;
 pub mod compile;
 pub mod compiler;
+mod describe;
 mod diff;
 mod docker;
 mod folders;
 mod import;
 mod index;
+mod interfaces;
 mod kind;
 mod layer;
 mod layout;
@@ -27,10 +30,16 @@ mod name;
 mod plan;
 mod programs;
 pub mod progress;
+mod prune;
+mod rights;
+mod save;
 mod skeleton;
 mod source;
+mod state;
 mod store;
+mod tags;
 mod unpack;
+mod warm;
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -38,11 +47,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use check::Findings;
+pub use code::Readiness;
 pub use name::Name;
+pub use prune::{Prune, Pruned};
 pub use store::ImageStore;
+pub use tags::Released;
+pub use warm::Warmed;
 
 /// An image in the store.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
     /// "sha256:..." of the image's config blob: CRI's Image.id and image_ref.
     pub id: String,
@@ -64,7 +78,7 @@ pub struct Image {
 }
 
 /// Defaults for containers (OCI image configuration).
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageConfig {
     pub entrypoint: Vec<String>,
     pub cmd: Vec<String>,

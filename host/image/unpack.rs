@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions, Permissions, PermissionsExt};
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, Mode, OFlags};
 
 use crate::error::{Error, Result};
 use crate::image::layer::{self, Body, Item, Limits};
+use crate::image::rights::{Metadata, group, owner, set_folders, times};
 
 /// Parts of a folder's path on the host.
 const MAX_REAL_DEPTH: usize = 256;
@@ -49,29 +50,6 @@ pub struct Changes {
     pub made: HashSet<PathBuf>,
     /// Taken away, of lower layers or of this one; perhaps made anew afterwards.
     pub removed: BTreeSet<PathBuf>,
-}
-
-/// Of a folder.
-#[derive(Clone, Copy, Debug)]
-pub struct Metadata {
-    pub mode: u32,
-    pub uid: u32,
-    pub gid: u32,
-    /// Seconds since the Unix epoch.
-    pub mtime: i64,
-}
-
-impl Default for Metadata {
-    /// Of a folder that no layer describes.
-    fn default() -> Self {
-        Self { mode: 0o755, uid: 0, gid: 0, mtime: 0 }
-    }
-}
-
-impl From<&Item> for Metadata {
-    fn from(item: &Item) -> Self {
-        Self { mode: item.mode, uid: item.uid, gid: item.gid, mtime: item.mtime }
-    }
 }
 
 impl Root {
@@ -341,52 +319,6 @@ fn real_path(dir: &Dir) -> rustix::io::Result<PathBuf> {
     let link = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd());
     let real = rustix::fs::readlinkat(rustix::fs::CWD, link, Vec::new())?;
     Ok(PathBuf::from(std::ffi::OsString::from_vec(real.into_bytes())))
-}
-
-/// Gives those of `paths` that are folders their rights and times, deep ones before what holds
-/// them. Who is not root keeps all rights on his own folders: he could not read them otherwise.
-pub fn set_folders<'a>(
-    dir: &Dir,
-    paths: impl Iterator<Item = &'a PathBuf>,
-    folders: &HashMap<PathBuf, Metadata>,
-) -> Result<()> {
-    let is_root = rustix::process::geteuid().is_root();
-    let mut paths: Vec<&PathBuf> = paths.collect();
-    paths.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
-    for path in paths {
-        let is_top = path.as_os_str().is_empty();
-        let shown = if is_top { Path::new(".") } else { path.as_path() };
-        // Gone or replaced by a later entry.
-        if !dir.symlink_metadata(shown).is_ok_and(|found| found.is_dir()) {
-            continue;
-        }
-        let metadata = folders.get(path).copied().unwrap_or_default();
-        let doing = || format!("setting the rights of folder {}", path.display());
-        // As a file: a folder's own handle is only a place to start paths from.
-        let folder = dir.open(shown).map_err(Error::io(doing()))?;
-        if is_root {
-            rustix::fs::fchown(&folder, owner(metadata.uid), group(metadata.gid))
-                .map_err(Error::sys(doing()))?;
-        }
-        // The top has to be renamed by its owner.
-        let own = if is_root && !is_top { 0 } else { 0o700 };
-        rustix::fs::fchmod(&folder, (metadata.mode | own).into()).map_err(Error::sys(doing()))?;
-        rustix::fs::futimens(&folder, &times(metadata.mtime)).map_err(Error::sys(doing()))?;
-    }
-    Ok(())
-}
-
-fn owner(uid: u32) -> Option<Uid> {
-    Some(Uid::from_raw(uid))
-}
-
-fn group(gid: u32) -> Option<Gid> {
-    Some(Gid::from_raw(gid))
-}
-
-fn times(seconds: i64) -> Timestamps {
-    let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
-    Timestamps { last_access: time, last_modification: time }
 }
 
 /// Makes a finished root durable: each file and folder for small ones, the whole file system

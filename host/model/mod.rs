@@ -4,6 +4,7 @@
 pub mod container;
 pub mod cpuset;
 pub mod exits;
+pub mod finding;
 pub mod handler;
 pub mod ids;
 pub mod resources;

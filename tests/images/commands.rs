@@ -64,7 +64,8 @@ async fn the_same_commands_work_on_the_store_itself() {
     let tags = serde_json::json!(["docker.io/library/a:1", "docker.io/library/b:1"]);
     assert_eq!(items[0]["tags"], tags);
     assert_eq!(text(&run(&["images"])).lines().count(), 3);
-    let removed = text(&run(&["rmi", "b:1"]));
+    assert_eq!(text(&run(&["rmi", "b:1"])), "untagged docker.io/library/b:1\n");
+    let removed = text(&run(&["rmi", "a:1"]));
     assert!(imported.starts_with(removed.trim()));
     assert_eq!(json(&run(&["images", "-o", "json"])), serde_json::json!([]));
 }

@@ -6,6 +6,7 @@ pub mod image;
 pub mod resources;
 pub mod sandbox;
 pub mod stats;
+pub mod stored;
 
 use std::collections::{BTreeMap, HashMap};
 
