@@ -53,7 +53,7 @@ pub struct LimitsConfig {
 pub struct CompileConfig {
     /// MiB of address space that is written to.
     pub memory_mib: u64,
-    /// Seconds of CPU time.
+    /// Seconds of CPU time, and as many again for every 30 MiB of the wasm file.
     pub seconds: u64,
     /// The wasmpod program to compile with; by default this very one.
     pub program: Option<PathBuf>,

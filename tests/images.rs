@@ -6,6 +6,7 @@ mod bad_input;
 mod commands;
 mod doctor;
 mod forms;
+mod full_disk;
 mod kills;
 mod kit;
 mod machine_code;

@@ -67,6 +67,7 @@ fn prepare_nameless(plan: &Plan, admission: &Admission, folders: &Folders) -> Re
         id: plan.config_blob.digest.clone(),
         tags: admission.tags.clone(),
         digests: admission.digests.clone(),
+        manifest: Some(plan.manifest.digest.clone()),
         blobs,
         layers,
         origin: admission.origin,

@@ -38,8 +38,10 @@ pub fn take(folders: &Folders, mut reader: impl Read, expected: &Expected<'_>) -
     let mut file = temporary.create(0o444)?;
     let name = expected.digest.unwrap_or("new");
     let limit = expected.size.unwrap_or(MAX_BLOB).min(MAX_BLOB);
-    let copied = copy_hashed(&mut reader, &mut file, limit)
-        .map_err(Error::io(format!("reading blob {name}")))?;
+    let copied = copy_hashed(&mut reader, &mut file, limit).map_err(|fault| match fault {
+        Fault::Read(error) => Error::io(format!("reading blob {name}"))(error),
+        Fault::Write(error) => Error::io(format!("storing blob {name}"))(error),
+    })?;
     let Some((digest, size)) = copied else {
         return Err(Error::Invalid(format!("blob {name} is longer than {limit} bytes")));
     };
@@ -72,10 +74,16 @@ pub fn digest_of(bytes: &[u8]) -> String {
 pub fn hash_file(path: &PathBuf) -> Result<(String, u64)> {
     let doing = || format!("reading {}", path.display());
     let mut file = File::open(path).map_err(Error::io(doing()))?;
-    let hashed =
-        copy_hashed(&mut file, &mut std::io::sink(), u64::MAX).map_err(Error::io(doing()))?;
+    let hashed = copy_hashed(&mut file, &mut std::io::sink(), u64::MAX)
+        .map_err(|(Fault::Read(error) | Fault::Write(error))| Error::io(doing())(error))?;
     let (digest, size) = hashed.unwrap_or_default();
     Ok((digest.trim_start_matches("sha256:").to_owned(), size))
+}
+
+/// Which side of a copy failed.
+enum Fault {
+    Read(std::io::Error),
+    Write(std::io::Error),
 }
 
 /// `None` when there is more than `limit`; else digest and size.
@@ -83,7 +91,7 @@ fn copy_hashed(
     reader: &mut impl Read,
     writer: &mut impl Write,
     limit: u64,
-) -> std::io::Result<Option<(String, u64)>> {
+) -> std::result::Result<Option<(String, u64)>, Fault> {
     let mut hash = Sha256::new();
     let mut size = 0u64;
     let mut buffer = vec![0u8; 256 << 10];
@@ -92,7 +100,7 @@ fn copy_hashed(
             Ok(0) => break,
             Ok(count) => count,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
+            Err(error) => return Err(Fault::Read(error)),
         };
         size += count as u64;
         if size > limit {
@@ -100,7 +108,7 @@ fn copy_hashed(
         }
         let chunk = buffer.get(..count).unwrap_or_default();
         hash.update(chunk);
-        writer.write_all(chunk)?;
+        writer.write_all(chunk).map_err(Fault::Write)?;
     }
     Ok(Some((format!("sha256:{}", hex::encode(hash.finalize())), size)))
 }

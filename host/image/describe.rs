@@ -19,7 +19,8 @@ impl ImageStore {
 fn describe(image: &Image, shared: &Shared) -> Result<Value> {
     let record = shared.index().record(&image.id).cloned();
     let record = record.ok_or_else(|| Error::not_found("image", &image.id))?;
-    let digest = image.digests.iter().find_map(|name| name.split_once('@')).map(|(_, d)| d);
+    let named = || image.digests.iter().find_map(|name| Some(name.split_once('@')?.1));
+    let digest = record.manifest.as_deref().or_else(named);
     let document = |digest: &str| -> Value {
         let bytes = is_digest(digest).then(|| mend::read(digest, &shared.folders).ok()).flatten();
         bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or(Value::Null)

@@ -6,6 +6,7 @@
 //!     <root>/images/index.json    every image (`index`)
 //!     <root>/images/blobs/sha256/ manifests, configs, layers, wasm files by digest
 //!     <root>/images/layers/       unpacked layers, and the skeleton below all of them
+//!     <root>/images/reserve       room that a full disk gives back for removing images
 //!     <root>/images/tmp/          what is being made; emptied at each opening
 //!     <root>/code/<engine>/       machine code by the digest of its wasm file (`code`)
 
@@ -136,6 +137,56 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         // What stays here is removed at the next opening.
         let _ = remove_tree(&self.path);
+    }
+}
+
+/// Bytes that are kept back: an index of some thousand images.
+const RESERVE: u64 = 4 << 20;
+
+impl Folders {
+    fn reserve(&self) -> PathBuf {
+        self.images.join("reserve")
+    }
+
+    /// Takes back what [`Folders::give_way`] gave, once there is room again.
+    pub fn keep_reserve(&self) {
+        let path = self.reserve();
+        let whole = std::fs::metadata(&path).is_ok_and(|found| found.len() == RESERVE);
+        if whole {
+            return;
+        }
+        let made = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|file| {
+                let flags = rustix::fs::FallocateFlags::empty();
+                Ok(rustix::fs::fallocate(&file, flags, 0, RESERVE)?)
+            });
+        if made.is_err() {
+            // Half a reserve would only take room.
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+
+    /// Gives the reserve to a full disk; `false` when there was none.
+    fn give_way(&self) -> bool {
+        std::fs::remove_file(self.reserve()).is_ok()
+    }
+}
+
+/// As [`replace_file`], with the reserve when the disk is full: what removes things has to be
+/// written down first.
+pub fn replace_file_for_sure(folders: &Folders, place: &Path, content: &[u8]) -> Result<()> {
+    match replace_file(folders, place, content) {
+        Err(Error::Io { source, .. })
+            if source.kind() == std::io::ErrorKind::StorageFull && folders.give_way() =>
+        {
+            replace_file(folders, place, content)
+        }
+        other => other,
     }
 }
 

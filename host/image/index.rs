@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::image::folders::{Folders, replace_file};
+use crate::image::folders::{Folders, replace_file_for_sure};
 use crate::image::name::{Name, is_digest, is_hex};
 use crate::image::programs::Program;
 use crate::image::{Image, ImageConfig, ImageProgram, skeleton};
@@ -28,6 +28,9 @@ pub struct Record {
     pub tags: BTreeSet<String>,
     /// repository@digest, sorted.
     pub digests: BTreeSet<String>,
+    /// Digest of the manifest that it was made of; a name's digest may be an index's.
+    #[serde(default)]
+    pub manifest: Option<String>,
     /// Digests of every blob it needs: manifest, configuration, layers.
     pub blobs: BTreeSet<String>,
     /// Its folders' names under `layers`, the lowest first.
@@ -120,7 +123,7 @@ impl Index {
         let images = self.records.values().cloned().collect();
         let text = serde_json::to_vec_pretty(&Document { version: VERSION, images })
             .map_err(|error| Error::Internal(format!("writing the image index: {error}")))?;
-        replace_file(folders, &path(folders), &text)
+        replace_file_for_sure(folders, &path(folders), &text)
     }
 
     /// Adds an image, or names to the one that has its id. A tag leaves the image that had it;

@@ -29,10 +29,11 @@ pub fn remake(record: Record, folders: &Folders) -> Result<Record> {
     Ok(made)
 }
 
-/// What an image consists of, read anew from the blobs of its first manifest.
+/// What an image consists of, read anew from the blobs of its manifest.
 pub fn plan(record: &Record, folders: &Folders) -> Result<Plan> {
     let mut fault = Error::Invalid("it has no manifest".to_owned());
-    for digest in record.digests.iter().filter_map(|name| name.split_once('@')).map(|(_, d)| d) {
+    let named = record.digests.iter().filter_map(|name| Some(name.split_once('@')?.1));
+    for digest in record.manifest.as_deref().into_iter().chain(named) {
         let read = || {
             let bytes = read(digest, folders)?;
             let manifest = blobs::Blob { digest: digest.to_owned(), size: bytes.len() as u64 };

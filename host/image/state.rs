@@ -139,6 +139,7 @@ impl Shared {
                 self.remove_layer(&name)?;
             }
         }
+        self.folders.keep_reserve();
         Ok(())
     }
 

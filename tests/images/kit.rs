@@ -22,6 +22,18 @@ impl Kit {
         Self { folder, config }
     }
 
+    /// With the store on a file system of its own, of so many MiB; only root may.
+    pub fn on_disk(mib: u32) -> (Self, Disk) {
+        let mut kit = Self::new();
+        let disk = Disk { at: kit.path("disk") };
+        std::fs::create_dir(&disk.at).unwrap();
+        let options = std::ffi::CString::new(format!("size={mib}m")).unwrap();
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("test", &disk.at, "tmpfs", flags, options.as_c_str()).unwrap();
+        kit.config.root = disk.at.join("root");
+        (kit, disk)
+    }
+
     pub async fn store(&self) -> ImageStore {
         ImageStore::open(&self.config).await.unwrap()
     }
@@ -198,7 +210,7 @@ pub fn in_root(image: &Arc<Image>, path: &str) -> PathBuf {
     PathBuf::from("/nonexistent/absent")
 }
 
-/// Every file below a folder, as text paths.
+/// Every file below a folder, as text paths; what a store keeps back for a full disk left out.
 pub fn files(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut pending = vec![folder.to_path_buf()];
@@ -211,6 +223,7 @@ pub fn files(folder: &Path) -> Vec<String> {
             }
         }
     }
+    found.retain(|file| !file.ends_with("images/reserve"));
     found.sort();
     found
 }
@@ -233,6 +246,35 @@ impl Overlay {
 }
 
 impl Drop for Overlay {
+    fn drop(&mut self) {
+        rustix::mount::unmount(&self.at, rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
+}
+
+/// A small file system, gone when dropped.
+pub struct Disk {
+    pub at: PathBuf,
+}
+
+impl Disk {
+    /// Takes all room but so many KiB.
+    pub fn fill(&self, but_kib: u64) {
+        let found = rustix::fs::statvfs(&self.at).unwrap();
+        let free = found.f_bavail * found.f_frsize;
+        let bytes = vec![1u8; (free - but_kib * 1024) as usize];
+        std::fs::write(self.at.join("ballast"), bytes).unwrap();
+    }
+
+    pub fn empty(&self) {
+        std::fs::remove_file(self.at.join("ballast")).unwrap();
+    }
+
+    pub fn remount(&self, flags: rustix::mount::MountFlags) {
+        rustix::mount::mount_remount(&self.at, flags, c"").unwrap();
+    }
+}
+
+impl Drop for Disk {
     fn drop(&mut self) {
         rustix::mount::unmount(&self.at, rustix::mount::UnmountFlags::DETACH).unwrap();
     }
