@@ -108,7 +108,7 @@ impl Runtime {
                 sandbox.id, shim.client.hello.build
             )));
         }
-        self.make_folders(container, plan).await?;
+        self.make_sources(plan).await?;
         let placed = self.create_in_shim(&shim, container, plan).await;
         let recorded = match placed {
             Ok(()) => self.records.set_container(&container.id, ContainerVerb::Create).await,
@@ -123,22 +123,13 @@ impl Runtime {
         Err(Error::Unavailable("the sandbox's shim ended while the container was made".to_owned()))
     }
 
-    async fn make_folders(&self, container: &Container, plan: &Plan) -> Result<()> {
-        let root = self.folders.root_of(&container.id);
-        let log = std::path::PathBuf::from(&container.log_path);
+    /// Makes mount sources that are not there.
+    async fn make_sources(&self, plan: &Plan) -> Result<()> {
+        if plan.mounts.is_empty() {
+            return Ok(());
+        }
         let mounts = plan.mounts.clone();
-        let made = tokio::task::spawn_blocking(move || {
-            launch::host_paths(&mounts)?;
-            let folder = |path: &std::path::Path| {
-                std::fs::create_dir_all(path)
-                    .map_err(Error::io(format!("making {}", path.display())))
-            };
-            if let Some(parent) = log.parent() {
-                folder(parent)?;
-            }
-            folder(&root.join("upper"))?;
-            folder(&root.join("work"))
-        });
+        let made = tokio::task::spawn_blocking(move || launch::host_paths(&mounts));
         made.await.unwrap_or_else(|_| Err(Error::Internal("making folders panicked".to_owned())))
     }
 

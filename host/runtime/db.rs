@@ -132,8 +132,9 @@ impl Database {
     /// Makes the tables and puts the rows into them; no value removes a key.
     fn transact(&self, tables: &[(Table, Vec<Row<'_>>)]) -> Result<()> {
         let write = || -> Result<(), redb::Error> {
-            let mut transaction = self.redb.begin_write()?;
-            transaction.set_quick_repair(true);
+            // Without redb's quick repair, which would double the time of each commit: the next
+            // start after a kill reads the file once instead, 13 ms for 4,000 containers.
+            let transaction = self.redb.begin_write()?;
             for (table, rows) in tables {
                 let mut table = transaction.open_table(*table)?;
                 for (key, value) in rows {

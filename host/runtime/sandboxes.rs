@@ -87,17 +87,20 @@ impl Runtime {
         let request = self.sandbox_request(sandbox, &hostname)?;
         let layer = self.folders.etc_layer(&sandbox.id);
         let dns = sandbox.config.dns.clone();
+        // The shim reads the layer when a container is made, so both go side by side.
         let made =
             tokio::task::spawn_blocking(move || etc_layer::make(&layer, &hostname, dns.as_ref()));
         let made = async {
             made.await
                 .unwrap_or_else(|_| Err(Error::Internal("making a layer panicked".to_owned())))
         };
-        let seat = self.seat(sandbox, place);
-        let (made, seat) = tokio::join!(made, seat);
-        let outcome = match (made, seat) {
-            (Ok(()), Ok(seat)) => self.seat_sandbox(sandbox, place, (seat, request)).await,
-            (Err(error), _) | (_, Err(error)) => Err(error),
+        let outcome = match tokio::join!(made, self.seat_sandbox(sandbox, place, request)) {
+            (Ok(()), Ok(seat)) => self.record_ready(sandbox, seat).await,
+            (Err(error), Ok(seat)) => {
+                let _ = seat.shim().wire().remove_sandbox(by_id(&sandbox.id)).await;
+                Err(error)
+            }
+            (_, Err(error)) => Err(error),
         };
         if outcome.is_err() {
             self.shims.end_surplus().await;
@@ -145,13 +148,14 @@ impl Runtime {
         &self,
         sandbox: &Sandbox,
         place: ProcessPlace,
-        (mut seat, request): (Seat, wire::CreateSandboxRequest),
-    ) -> Result<()> {
+        request: wire::CreateSandboxRequest,
+    ) -> Result<Seat> {
         let doing = "making a sandbox";
+        let mut seat = self.seat(sandbox, place).await?;
         for _ in 1..PLACES {
             let mut wire = seat.shim().wire();
             match answer(doing, wire.create_sandbox(request.clone())).await {
-                Ok(_) => return self.record_ready(sandbox, seat).await,
+                Ok(_) => return Ok(seat),
                 Err(Error::Exhausted(_)) => seat.refused(),
                 Err(Error::Unavailable(_)) => {
                     // Dead or about to be found so; full keeps others from it meanwhile.

@@ -1,7 +1,8 @@
 //! What containers and sandboxes use: shims count, the writable roots are measured here.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -23,7 +24,15 @@ const NAMED_MAX: usize = 16;
 
 /// Sizes of writable roots, as last measured.
 #[derive(Default)]
-pub struct Sizes(Mutex<HashMap<ContainerId, (Instant, Size)>>);
+pub struct Sizes(Mutex<Known>);
+
+type Known = HashMap<ContainerId, (Instant, Size)>;
+
+impl Sizes {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// What the shims counted, by id.
 #[derive(Default)]
@@ -45,7 +54,8 @@ impl Runtime {
         let holders: BTreeSet<&SandboxId> = running.iter().map(|c| &c.sandbox).collect();
         let shims = holders.into_iter().filter_map(|id| self.records.sandbox(id)?.shim.clone());
         let counted = self.count(shims.collect(), ids).await;
-        let sizes = self.measure(&running).await;
+        self.measure(&running).await;
+        let sizes = self.sizes.lock();
         running.iter().filter_map(|container| usage(container, &counted, &sizes)).collect()
     }
 
@@ -68,7 +78,8 @@ impl Runtime {
             .filter(|container| matches!(container.state, ContainerState::Running { .. }))
             .cloned()
             .collect();
-        let sizes = self.measure(&running).await;
+        self.measure(&running).await;
+        let sizes = self.sizes.lock();
         let of_sandbox = |sandbox: &Arc<Sandbox>| {
             let stats = counted.sandboxes.get(sandbox.id.as_str())?;
             let held = containers.get(&sandbox.id).into_iter().flatten();
@@ -112,44 +123,32 @@ impl Runtime {
         counted
     }
 
-    /// Sizes of the containers' writable roots, measured unless that was done a moment ago.
-    async fn measure(&self, containers: &[Arc<Container>]) -> HashMap<ContainerId, Size> {
-        let now = Instant::now();
-        let mut sizes = HashMap::new();
-        {
-            let mut known = self.sizes.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Makes the sizes of the containers' writable roots known, where they are not from a moment
+    /// ago.
+    async fn measure(&self, containers: &[Arc<Container>]) {
+        let stale: Vec<_> = {
+            let now = Instant::now();
+            let mut known = self.sizes.lock();
             known.retain(|_, (when, _)| now.duration_since(*when) < FRESH);
-            let fresh = containers.iter().filter_map(|c| known.get_key_value(&c.id));
-            sizes.extend(fresh.map(|(id, (_, size))| (id.clone(), *size)));
-        }
-        let stale: Vec<_> = containers
-            .iter()
-            .filter(|container| !sizes.contains_key(&container.id))
-            .map(|container| {
-                (container.id.clone(), self.folders.root_of(&container.id).join("upper"))
-            })
-            .collect();
+            containers.iter().filter(|container| !known.contains_key(&container.id)).collect()
+        };
         if stale.is_empty() {
-            return sizes;
+            return;
         }
+        let upper = |id: &ContainerId| self.folders.root_of(id).join("upper");
+        let stale: Vec<_> = stale.iter().map(|c| (c.id.clone(), upper(&c.id))).collect();
         let measured = tokio::task::spawn_blocking(move || {
-            stale.into_iter().map(|(id, path)| (id, sweep::measure(&path))).collect::<Vec<_>>()
+            let measure = |(id, path): (_, PathBuf)| (id, (Instant::now(), sweep::measure(&path)));
+            stale.into_iter().map(measure).collect::<Vec<_>>()
         });
         let measured = measured.await.unwrap_or_default();
-        let mut known = self.sizes.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.extend(measured.iter().map(|(id, size)| (id.clone(), (Instant::now(), *size))));
-        sizes.extend(measured);
-        sizes
+        self.sizes.lock().extend(measured);
     }
 }
 
-fn usage(
-    container: &Arc<Container>,
-    counted: &Counted,
-    sizes: &HashMap<ContainerId, Size>,
-) -> Option<ContainerUsage> {
+fn usage(container: &Arc<Container>, counted: &Counted, sizes: &Known) -> Option<ContainerUsage> {
     let stats = counted.containers.get(container.id.as_str())?;
-    let size = sizes.get(&container.id).copied().unwrap_or_default();
+    let size = sizes.get(&container.id).map(|(_, size)| *size).unwrap_or_default();
     Some(ContainerUsage {
         container: container.clone(),
         timestamp: stats.timestamp,

@@ -62,9 +62,15 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 impl LogFile {
-    /// Opens or creates the file at `path`, whose folder exists.
+    /// Opens or creates the file at `path`, and its folder with it.
     pub fn open(path: &Path) -> Result<Arc<Self>> {
-        let file = open(path).map_err(Error::io(format!("opening log {}", path.display())))?;
+        let opened = match (open(path), path.parent()) {
+            (Err(error), Some(folder)) if error.kind() == std::io::ErrorKind::NotFound => {
+                std::fs::create_dir_all(folder).and_then(|()| open(path))
+            }
+            (opened, _) => opened,
+        };
+        let file = opened.map_err(Error::io(format!("opening log {}", path.display())))?;
         Ok(Arc::new(Self {
             path: path.to_owned(),
             sink: Mutex::new(Sink { file, torn: false, lost: 0 }),

@@ -152,6 +152,10 @@ fn open_path(path: &Path) -> Result<OwnedFd> {
 }
 
 fn mount_overlay(at: &Path, spec: &RootSpec) -> Result<()> {
+    for folder in [&spec.upper, &spec.work] {
+        std::fs::create_dir_all(folder)
+            .map_err(Error::io(format!("making {}", folder.display())))?;
+    }
     // What a first try left here (the kernel refuses a work folder of an unsynced overlay).
     match std::fs::remove_dir_all(spec.work.join("work")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

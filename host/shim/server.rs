@@ -1,6 +1,7 @@
 //! The shim's side of its protocol: one function per call, each of which hands over to the
 //! registry at once. What changes something is finished even when the caller goes away.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use super::registry::Registry;
 use super::sandbox::Sandbox;
 use super::{clock, convert, exec, resolve, room};
 use crate::error::{Error, Result};
+use crate::model::ids::SandboxId;
 use crate::proto::SHIM_PROTOCOL;
 use crate::proto::shim::shim_server::Shim;
 use crate::proto::shim::{self as wire, Empty};
@@ -246,12 +248,7 @@ impl Shim for Server {
         let wanted = request.into_inner().container_ids;
         let containers = self.registry.containers();
         if wanted.is_empty() {
-            let running = containers.iter().filter(|container| container.is_running());
-            let sandboxes = self.registry.sandboxes();
-            return Ok(Response::new(wire::StatsResponse {
-                containers: running.map(|container| container_stats(container)).collect(),
-                sandboxes: sandboxes.iter().map(|s| sandbox_stats(s, &containers)).collect(),
-            }));
+            return Ok(Response::new(everything(&self.registry.sandboxes(), &containers)));
         }
         let named = containers.iter().filter(|c| wanted.iter().any(|id| id == c.id().as_str()));
         Ok(Response::new(wire::StatsResponse {
@@ -310,13 +307,24 @@ fn container_stats(container: &Container) -> wire::ContainerStats {
     }
 }
 
-fn sandbox_stats(sandbox: &Sandbox, containers: &[Arc<Container>]) -> wire::SandboxStats {
-    let own = containers.iter().filter(|container| container.spec.sandbox == sandbox.spec.id);
-    wire::SandboxStats {
+/// Running containers, and sandboxes with the CPU time of all their containers.
+fn everything(sandboxes: &[Arc<Sandbox>], containers: &[Arc<Container>]) -> wire::StatsResponse {
+    let mut cpu_nanos: HashMap<&SandboxId, u64> = HashMap::with_capacity(sandboxes.len());
+    let mut counted = Vec::with_capacity(containers.len());
+    for container in containers {
+        let stats = container_stats(container);
+        *cpu_nanos.entry(&container.spec.sandbox).or_default() += stats.cpu_nanos;
+        if container.is_running() {
+            counted.push(stats);
+        }
+    }
+    let of_sandbox = |sandbox: &Arc<Sandbox>| wire::SandboxStats {
         id: sandbox.spec.id.to_string(),
         timestamp: clock::now(),
         cpu_nanos: sandbox.threads.cpu_nanos()
-            + own.map(|container| container.threads.cpu_nanos()).sum::<u64>(),
+            + cpu_nanos.get(&sandbox.spec.id).copied().unwrap_or_default(),
         memory: sandbox.memory.used(),
-    }
+    };
+    let sandboxes = sandboxes.iter().map(of_sandbox).collect();
+    wire::StatsResponse { containers: counted, sandboxes }
 }

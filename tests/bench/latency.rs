@@ -15,6 +15,7 @@ const WARM_UP: usize = 20;
 pub async fn measure(table: &mut Table) {
     let daemon = Daemon::start().await;
     let mut own = Target::own(&daemon);
+    table.add("an empty call (Version)", empty_calls(&mut own).await.summary());
     for name in ["hello", "hello-p2", "go-hello"] {
         let image = daemon.import(name).await;
         let steps = first_bytes(&mut own, &image, NamespaceMode::Node).await;
@@ -46,6 +47,19 @@ pub async fn measure(table: &mut Table) {
         report(table, &format!("first log byte, {}", peer.name), &steps, None);
     }
     wasmtime(table);
+}
+
+/// What any call costs on this machine: the ground that the others stand on.
+async fn empty_calls(target: &mut Target) -> Times {
+    let mut times = Times::default();
+    for round in 0..WARM_UP + crate::scaled(PODS) {
+        let begun = Instant::now();
+        target.version().await;
+        if round >= WARM_UP {
+            times.add(begun.elapsed());
+        }
+    }
+    times
 }
 
 struct Steps {

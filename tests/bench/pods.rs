@@ -16,7 +16,7 @@ use table::Table;
 
 const ALL: [&str; 5] = ["latency", "throughput", "idle", "stop", "files"];
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() {
     // cargo bench adds --bench.
     let mut wanted: Vec<String> =

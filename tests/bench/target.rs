@@ -55,6 +55,10 @@ impl Target {
         config
     }
 
+    pub async fn version(&mut self) {
+        self.client.version(cri::VersionRequest::default()).await.unwrap();
+    }
+
     pub async fn run(&mut self, config: &cri::PodSandboxConfig) -> String {
         let request = cri::RunPodSandboxRequest {
             config: Some(config.clone()),
