@@ -1,5 +1,7 @@
 //! The configuration: one TOML file, strict, and the folders and sockets that flags override.
 
+mod registry;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::model::handler::{self, Handler};
+
+pub use registry::{RegistryConfig, RegistryHost, RegistryMirror};
 
 /// The CRI socket's name in the state folder.
 const LISTEN: &str = "wasmpod.sock";
@@ -28,6 +32,7 @@ pub struct Config {
     pub limits: LimitsConfig,
     pub compile: CompileConfig,
     pub agent: AgentConfig,
+    pub registry: RegistryConfig,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -121,6 +126,7 @@ impl Default for Config {
             limits: LimitsConfig::default(),
             compile: CompileConfig::default(),
             agent: AgentConfig::default(),
+            registry: RegistryConfig::default(),
         }
     }
 }

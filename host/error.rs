@@ -43,6 +43,13 @@ pub enum Error {
     /// A shim or the daemon cannot be reached now.
     #[error("{0}")]
     Unavailable(String),
+    /// A registry cannot be reached or cannot answer now. The prefix is the kubelet's word
+    /// (cri-api/pkg/errors), by which it tells this from other failures.
+    #[error("RegistryUnavailable: {0}")]
+    RegistryUnavailable(String),
+    /// Whoever asks may not have it.
+    #[error("{0}")]
+    Denied(String),
     #[error("{0}")]
     Unimplemented(String),
     /// `doing` continues "while": "writing /var/lib/...".
@@ -62,6 +69,41 @@ impl Error {
     pub fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let doing = doing.into();
         move |source| Self::Io { doing, source }
+    }
+
+    /// The same error once more, for another one who waits for the same thing.
+    pub fn copy(&self) -> Self {
+        match self {
+            Self::NotFound { what, id } => Self::NotFound { what, id: id.clone() },
+            Self::Ambiguous { what, id, count } => {
+                Self::Ambiguous { what, id: id.clone(), count: *count }
+            }
+            Self::NameReserved { name, holder } => {
+                Self::NameReserved { name: name.clone(), holder: holder.clone() }
+            }
+            Self::WrongState { id, state, expected } => {
+                Self::WrongState { id: id.clone(), state: state.clone(), expected }
+            }
+            Self::Invalid(text) => Self::Invalid(text.clone()),
+            Self::Refused(text) => Self::Refused(text.clone()),
+            Self::Precondition(text) => Self::Precondition(text.clone()),
+            Self::Start(text) => Self::Start(text.clone()),
+            Self::StaleCode(text) => Self::StaleCode(text.clone()),
+            Self::DeadlineExceeded(text) => Self::DeadlineExceeded(text.clone()),
+            Self::Exhausted(text) => Self::Exhausted(text.clone()),
+            Self::Unavailable(text) => Self::Unavailable(text.clone()),
+            Self::RegistryUnavailable(text) => Self::RegistryUnavailable(text.clone()),
+            Self::Denied(text) => Self::Denied(text.clone()),
+            Self::Unimplemented(text) => Self::Unimplemented(text.clone()),
+            Self::Io { doing, source } => {
+                let source = match source.raw_os_error() {
+                    Some(code) => io::Error::from_raw_os_error(code),
+                    None => io::Error::new(source.kind(), source.to_string()),
+                };
+                Self::Io { doing: doing.clone(), source }
+            }
+            Self::Internal(text) => Self::Internal(text.clone()),
+        }
     }
 
     /// As [`Error::io`], for rustix's errors.

@@ -16,6 +16,7 @@ mod images;
 mod limits;
 mod logs;
 mod recovery;
+mod registry;
 mod run;
 mod runtime_operations;
 mod runtime_recovery;

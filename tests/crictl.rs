@@ -138,9 +138,49 @@ async fn a_pods_whole_life_by_crictl() {
     assert!(images.contains("tests/probe"), "{images}");
     crictl.prints(&["pull", &image]);
     let refused = crictl.run(&["pull", "registry.example/none:1"]);
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("wasmpod import"));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("RegistryUnavailable: "));
     let inspected = crictl.reads(&["inspecti", &image]);
     assert_eq!(inspected["status"]["pinned"], true, "{inspected}");
     crictl.prints(&["rmi", &image]);
+    assert_eq!(crictl.prints(&["images", "-q"]), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_of_a_registry_by_crictl() {
+    use crate::registry::kit::artifact;
+    use crate::registry::server::{Guard, Server, folder, is_there};
+    let Some(program) = program() else { return };
+    if !is_there() {
+        return;
+    }
+    let folder = folder();
+    let server = Server::start(folder.path(), Guard::TlsAndPassword).await;
+    server.push(&artifact(std::fs::read(support::guest("probe")).unwrap()), "team/probe", "1");
+    let daemon = Daemon::start_with(&format!(
+        "[registry.hosts.\"{host}\"]\nserver = \"https://{host}\"\nca = [{ca:?}]\n",
+        host = server.host,
+        ca = folder.path().join("ca.pem"),
+    ))
+    .await;
+    let crictl = Crictl { program, daemon: &daemon };
+    let name = format!("{}/team/probe:1", server.host);
+    let refused = crictl.run(&["pull", &name]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("denies access to"), "{said}");
+
+    let pulled = crictl.prints(&["pull", "--creds", "u:p", &name]);
+    assert!(pulled.contains("sha256:"), "{pulled}");
+    let images = crictl.reads(&["images", "-o", "json"]);
+    let image = &images["images"][0];
+    assert_eq!(image["repoTags"], json!([name]));
+    let inspected = crictl.reads(&["inspecti", &name]);
+    assert_eq!(inspected["status"]["id"], image["id"]);
+    assert_eq!(inspected["status"]["pinned"], false);
+    let digest = image["repoDigests"][0].as_str().unwrap();
+    crictl.prints(&["pull", "--creds", "u:p", digest]);
+    assert_eq!(crictl.reads(&["inspecti", digest])["status"]["repoTags"], json!([name]));
+    let absent = crictl.run(&["pull", "--creds", "u:p", &name.replace("probe", "none")]);
+    assert!(String::from_utf8_lossy(&absent.stderr).contains("NotFound"));
+    crictl.prints(&["rmi", &name]);
     assert_eq!(crictl.prints(&["images", "-q"]), "");
 }

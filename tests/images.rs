@@ -8,6 +8,6 @@ mod doctor;
 mod forms;
 mod full_disk;
 mod kills;
-mod kit;
+pub mod kit;
 mod machine_code;
 mod verbs;

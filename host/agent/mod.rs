@@ -12,6 +12,7 @@ pub mod manifest;
 mod observe;
 mod pod;
 mod pods;
+mod pulling;
 mod quantity;
 mod record;
 mod remote;

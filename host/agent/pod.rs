@@ -11,6 +11,7 @@ use super::record::{Mode, PodDirs, Record, Stop};
 use super::status::PodStatus;
 use super::sync::{RestartPolicy, Role, Wanted};
 use crate::error::Result;
+use crate::proto::pod::PullProgress;
 
 /// What a pod has been told to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +19,14 @@ pub struct Orders {
     pub stop: Option<Stop>,
     /// Once it has ended: forget it.
     pub remove: bool,
+}
+
+/// An image on its way to one of a pod's containers.
+#[derive(Clone, Debug)]
+pub struct Pulling {
+    pub container: String,
+    pub image: String,
+    pub progress: PullProgress,
 }
 
 #[derive(Debug)]
@@ -33,6 +42,8 @@ pub struct Pod {
     pub events: EventLog,
     pub status: watch::Sender<PodStatus>,
     pub orders: watch::Sender<Orders>,
+    /// Of the image that it waits for; kept nowhere.
+    pub pulling: watch::Sender<Option<Pulling>>,
     /// How many owners watch it.
     pub owners: watch::Sender<usize>,
     /// Rung when something of it may have changed.
@@ -61,6 +72,7 @@ impl Pod {
             dirs,
             status: watch::Sender::new(status),
             orders: watch::Sender::new(Orders { stop: record.stop.clone(), remove: false }),
+            pulling: watch::Sender::new(None),
             owners: watch::Sender::new(0),
             wake: Notify::new(),
             gone: watch::Sender::new(false),

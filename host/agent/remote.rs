@@ -12,12 +12,24 @@ use crate::error::{Error, Result};
 use crate::proto::cri;
 use crate::proto::cri::image_service_client::ImageServiceClient;
 use crate::proto::cri::runtime_service_client::RuntimeServiceClient;
+use crate::proto::pod::images_client::ImagesClient;
+use crate::proto::pod::pull_response::Item;
+use crate::proto::pod::{PullDone, PullProgress, PullRequest};
 
 /// CRI of the agent's realm. Cloning shares the connection.
 #[derive(Clone, Debug)]
 pub struct Remote {
     runtime: RuntimeServiceClient<Channel>,
     images: ImageServiceClient<Channel>,
+    pulls: ImagesClient<Channel>,
+}
+
+/// An image, and what may open its registry.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub image: String,
+    /// Texts of docker's config.json.
+    pub docker_configs: Vec<String>,
 }
 
 /// What a program in a container gave.
@@ -53,6 +65,7 @@ impl Remote {
             runtime: RuntimeServiceClient::new(channel.clone())
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
+            pulls: ImagesClient::new(channel.clone()),
             images: ImageServiceClient::new(channel)
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
@@ -168,12 +181,24 @@ impl Remote {
         Ok(answer.into_inner().image)
     }
 
-    /// Id of the image, fetched.
-    pub async fn pull(&self, name: &str) -> Result<String> {
-        let image = Some(cri::ImageSpec { image: name.to_owned(), ..Default::default() });
-        let request = cri::PullImageRequest { image, ..Default::default() };
-        let answer = self.images.clone().pull_image(request).await.map_err(failed)?;
-        Ok(answer.into_inner().image_ref)
+    /// Fetches an image, telling how far it is; given up when this is dropped. CRI's PullImage
+    /// tells nothing, so it is the daemon's own. The error is what PullImage would say.
+    pub async fn pull(&self, wanted: Wanted, tell: impl Fn(PullProgress)) -> Result<PullDone> {
+        let request = PullRequest {
+            image: wanted.image,
+            docker_configs: wanted.docker_configs,
+            ..Default::default()
+        };
+        // Not `failed`: the message is whole, and the kubelet's words begin it.
+        let said = |status: Status| Error::Precondition(status.message().to_owned());
+        let mut reports = self.pulls.clone().pull(request).await.map_err(said)?.into_inner();
+        loop {
+            match reports.message().await.map_err(said)?.and_then(|report| report.item) {
+                Some(Item::Progress(progress)) => tell(progress),
+                Some(Item::Done(done)) => return Ok(done),
+                None => return Err(Error::Unavailable("the pull ended without a word".to_owned())),
+            }
+        }
     }
 
     /// The stream of what happens to containers; `Error::Unimplemented` where there is none.

@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Container;
-
 use super::configs::{self, Making, TERMINATION_LOG};
 use super::events::{self, Event};
 use super::logs::tail;
@@ -87,7 +85,7 @@ impl Worker {
         self.failures.left(key, *self.failed_at.get(key)?, events::now())
     }
 
-    fn warn_once(&mut self, key: String, event: Event) {
+    pub(super) fn warn_once(&mut self, key: String, event: Event) {
         if self.told.insert(key) {
             self.pod.events.add(event);
         }
@@ -163,6 +161,7 @@ impl Worker {
         };
         let name = wanted.name.clone();
         if let Some(left) = self.failure_left(&name) {
+            self.tell_of_pull_back_off(&name);
             return Ok(Started::Later(left));
         }
         let newest = observation.newest(&name);
@@ -178,8 +177,9 @@ impl Worker {
                 Ok(Started::Yes)
             }
             Err(waiting) => {
-                self.waiting.insert(name.clone(), waiting);
-                Ok(Started::Later(self.failed(&name)))
+                let wait = self.failed(&name);
+                self.waiting.insert(name, waiting);
+                Ok(Started::Later(wait))
             }
         }
     }
@@ -241,49 +241,6 @@ impl Worker {
             .map_err(|error| fail("RunContainerError", &id, error))?;
         events.add(Event::normal("Started", "Container started").of(name, &id));
         Ok(id)
-    }
-
-    /// (name, id) of the container's image, present, by its pull policy.
-    async fn image(&self, container: &Container) -> Result<(String, String), Waiting> {
-        let asked = container.image.as_deref().unwrap_or_default().trim();
-        let imported = self.record.images.get(asked);
-        let image = imported.map_or(asked, String::as_str);
-        let add = |event: Event| self.pod.events.add(event.of(&container.name, ""));
-        let wait = |reason: &'static str, message: String| {
-            add(Event::warning("Failed", message.clone()));
-            add(Event::warning("Failed", format!("Error: {reason}")));
-            Waiting { reason, message }
-        };
-        let present = self.tools.remote.image(image).await.map_err(|error| {
-            wait("ImageInspectError", format!("Failed to inspect image {image:?}: {error}"))
-        })?;
-        let policy = match container.image_pull_policy.as_deref() {
-            Some(policy) => policy,
-            None if imported.is_some() || !is_latest(image) => "IfNotPresent",
-            None => "Always",
-        };
-        match (policy, present) {
-            ("Never", None) => {
-                let message =
-                    format!("Container image {image:?} is not present with pull policy of Never");
-                add(Event::warning("ErrImageNeverPull", message.clone()));
-                return Err(Waiting { reason: "ErrImageNeverPull", message });
-            }
-            ("Never" | "IfNotPresent", Some(present)) => {
-                let text = format!("Container image {image:?} already present on machine");
-                add(Event::normal("Pulled", text));
-                return Ok((image.to_owned(), present.id));
-            }
-            _ => {}
-        }
-        add(Event::normal("Pulling", format!("Pulling image {image:?}")));
-        let began = std::time::Instant::now();
-        let id = self.tools.remote.pull(image).await.map_err(|error| {
-            wait("ErrImagePull", format!("Failed to pull image {image:?}: {error}"))
-        })?;
-        let took = began.elapsed().as_millis();
-        add(Event::normal("Pulled", format!("Successfully pulled image {image:?} in {took}ms")));
-        Ok((image.to_owned(), id))
     }
 
     /// Runs the postStart hooks of containers that a daemon's end kept from theirs; whether
@@ -370,15 +327,6 @@ impl Worker {
     }
 }
 
-/// Whether the kubelet would always pull it: tagged latest or not at all, and without digest.
-fn is_latest(image: &str) -> bool {
-    if image.contains('@') {
-        return false;
-    }
-    let last = image.rsplit('/').next().unwrap_or(image);
-    last.split_once(':').is_none_or(|(_, tag)| tag == "latest")
-}
-
 fn termination_message(file: Option<String>, log: Option<String>) -> String {
     use std::io::Read;
     let mut words = Vec::new();
@@ -395,16 +343,6 @@ fn termination_message(file: Option<String>, log: Option<String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn latest_is_what_has_no_other_tag() {
-        for image in ["a", "a:latest", "reg:5000/a", "reg/a:latest"] {
-            assert!(is_latest(image), "{image}");
-        }
-        for image in ["a:1", "reg:5000/a:1", "a@sha256:00"] {
-            assert!(!is_latest(image), "{image}");
-        }
-    }
 
     #[test]
     fn last_words_come_from_the_file_then_from_the_log() {

@@ -32,6 +32,7 @@ const POD: &[&str] = &[
     "spec.hostAliases",
     "spec.hostNetwork",
     "spec.hostname",
+    "spec.imagePullSecrets",
     "spec.nodeName",
     "spec.os",
     "spec.preemptionPolicy",

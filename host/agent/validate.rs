@@ -24,6 +24,7 @@ pub fn validate(manifest: &Manifest) -> Result<()> {
     }
     let spec = manifest.spec()?;
     pod(spec)?;
+    pull_secrets(manifest, spec)?;
     for (index, volume) in spec.volumes.iter().flatten().enumerate() {
         self::volume(manifest, volume, &format!("spec.volumes[{index}]"))?;
     }
@@ -126,6 +127,15 @@ fn pod(spec: &PodSpec) -> Result<()> {
             &format!("spec.hostAliases[{index}].ip"),
             || format!("{:?} is no IP address", alias.ip),
         )?;
+    }
+    Ok(())
+}
+
+/// A kubelet pulls without one that it lacks; here nobody could add it later.
+fn pull_secrets(manifest: &Manifest, spec: &PodSpec) -> Result<()> {
+    for (index, secret) in spec.image_pull_secrets.iter().flatten().enumerate() {
+        let path = format!("spec.imagePullSecrets[{index}]");
+        env::object(manifest, Object::Secret, &secret.name, None).map_err(|e| at(&path, &e))?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Plays a pod to a watcher: its events from the first one on, its containers' log lines, and
 //! last its ending.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -72,8 +73,12 @@ async fn send(sender: &Sender, item: Item) -> Option<()> {
 async fn play(pod: &Pod, sender: &Sender) -> Option<()> {
     let names = pod.wanted.iter().map(|wanted| wanted.name.as_str());
     let followers = names.map(|name| follow(pod, name, sender));
-    let (_, events) = tokio::join!(futures::future::join_all(followers), tell(pod, sender));
-    events?;
+    let told = async { tokio::join!(futures::future::join_all(followers), tell(pod, sender)).1 };
+    tokio::select! {
+        // Ends with the pod; the other never does.
+        told = told => told?,
+        never = show_pulls(pod, sender) => match never {},
+    }
     let ending = pod.status.borrow().ending.clone()?;
     let ended = wire::Ended {
         phase: ending.phase.as_str().to_owned(),
@@ -82,6 +87,30 @@ async fn play(pod: &Pod, sender: &Sender) -> Option<()> {
         message: ending.message,
     };
     send(sender, Item::Ended(ended)).await
+}
+
+/// Shows how far the pull of an image is, for as long as somebody listens.
+async fn show_pulls(pod: &Pod, sender: &Sender) -> Infallible {
+    let mut pulling = pod.pulling.subscribe();
+    let mut shown = false;
+    loop {
+        let now = pulling.borrow_and_update().clone();
+        if now.is_some() || shown {
+            shown = now.is_some();
+            let now = now.map(|now| wire::PodPull {
+                container: now.container,
+                image: now.image,
+                progress: Some(now.progress),
+            });
+            if send(sender, Item::Pull(now.unwrap_or_default())).await.is_none() {
+                break;
+            }
+        }
+        if pulling.changed().await.is_err() {
+            break;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Sends every event until the pod has ended.

@@ -16,8 +16,10 @@ mod logs;
 mod objects;
 pub mod output;
 mod private;
+mod progress;
 mod prune;
 mod ps;
+mod pull;
 mod rm;
 mod rmi;
 mod run;
@@ -104,6 +106,7 @@ enum Command {
     Config(config::Config),
     Import(import::Import),
     Images(images::Images),
+    Pull(pull::Pull),
     Rmi(rmi::Rmi),
     Tag(tag::Tag),
     Save(save::Save),
@@ -129,6 +132,7 @@ impl Command {
             Self::Config(command) => command.run(),
             Self::Import(command) => command.run(global),
             Self::Images(command) => command.run(global),
+            Self::Pull(command) => command.run(global),
             Self::Rmi(command) => command.run(global),
             Self::Tag(command) => command.run(global),
             Self::Save(command) => command.run(global),

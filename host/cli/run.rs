@@ -10,13 +10,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tonic::{Code, Streaming};
 
 use super::client::Client;
+use super::progress::{Progress, Style};
 use super::{Global, block_on, private};
 use crate::agent::manifest::Manifest;
 use crate::proto::pod::run_request::Mode;
 use crate::proto::pod::watch_response::Item;
 use crate::proto::pod::{
-    Ended, Event, LogLine, RemoveRequest, RunRequest, RunResponse, StopRequest, WatchRequest,
-    WatchResponse, event,
+    Ended, Event, LogLine, PodPull, RemoveRequest, RunRequest, RunResponse, StopRequest,
+    WatchRequest, WatchResponse, event,
 };
 
 /// Bytes of the largest manifest taken (the API server's limit is half of it).
@@ -116,6 +117,7 @@ async fn follow(
                 match message.and_then(|message| message.item) {
                     Some(Item::Event(event)) => printer.event(&event)?,
                     Some(Item::Log(line)) => printer.line(&line)?,
+                    Some(Item::Pull(pull)) => printer.pull(pull)?,
                     Some(Item::Ended(ended)) => {
                         printer.ended(pod, &ended)?;
                         return Ok(ended);
@@ -153,15 +155,18 @@ struct Printer {
     zone: jiff::tz::TimeZone,
     /// How many signals were answered.
     told: u32,
+    progress: Progress,
 }
 
 impl Printer {
     fn new(several: bool, quiet: bool) -> Self {
         let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { several, quiet, color, zone: jiff::tz::TimeZone::system(), told: 0 }
+        let style = if quiet { Style::Nothing } else { Style::terminal_only() };
+        let progress = Progress::new(style);
+        Self { several, quiet, color, zone: jiff::tz::TimeZone::system(), told: 0, progress }
     }
 
-    fn event(&self, event: &Event) -> std::io::Result<()> {
+    fn event(&mut self, event: &Event) -> std::io::Result<()> {
         if self.quiet {
             return Ok(());
         }
@@ -183,12 +188,21 @@ impl Printer {
         self.write_event(&text, color)
     }
 
+    /// How far an image is; the events tell the rest.
+    fn pull(&mut self, pull: PodPull) -> std::io::Result<()> {
+        match pull.progress {
+            Some(progress) => self.progress.show(&progress),
+            None => self.progress.clear(),
+        }
+    }
+
     /// Something that this command does itself.
-    fn note(&self, text: &str) -> std::io::Result<()> {
+    fn note(&mut self, text: &str) -> std::io::Result<()> {
         self.write_event(&format!("wasmpod: {text}"), "1")
     }
 
-    fn write_event(&self, text: &str, color: &str) -> std::io::Result<()> {
+    fn write_event(&mut self, text: &str, color: &str) -> std::io::Result<()> {
+        self.progress.clear()?;
         let mut err = std::io::stderr().lock();
         if self.color {
             writeln!(err, "\x1b[{color}m{text}\x1b[0m")
@@ -202,7 +216,8 @@ impl Printer {
         time.to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string()
     }
 
-    fn line(&self, line: &LogLine) -> std::io::Result<()> {
+    fn line(&mut self, line: &LogLine) -> std::io::Result<()> {
+        self.progress.clear()?;
         let mut text = Vec::with_capacity(line.line.len() + 32);
         if self.several {
             text.extend_from_slice(line.container.as_bytes());
@@ -219,7 +234,7 @@ impl Printer {
         }
     }
 
-    fn ended(&self, pod: &RunResponse, ended: &Ended) -> std::io::Result<()> {
+    fn ended(&mut self, pod: &RunResponse, ended: &Ended) -> std::io::Result<()> {
         if self.quiet {
             return Ok(());
         }

@@ -16,7 +16,10 @@ pub fn code(error: &Error) -> Code {
         Error::Exhausted(_) => Code::ResourceExhausted,
         Error::Unavailable(_) => Code::Unavailable,
         Error::Unimplemented(_) => Code::Unimplemented,
-        Error::Start(_) => Code::Unknown,
+        // The kubelet looks for its words at a message's beginning, and takes the code off from
+        // UNKNOWN alone (remote_image.go).
+        Error::Start(_) | Error::RegistryUnavailable(_) => Code::Unknown,
+        Error::Denied(_) => Code::PermissionDenied,
         Error::Io { .. } | Error::StaleCode(_) | Error::Internal(_) => Code::Internal,
     }
 }
@@ -58,6 +61,8 @@ mod tests {
             (Error::Unavailable(text()), Code::Unavailable),
             (Error::Unimplemented(text()), Code::Unimplemented),
             (Error::Start(text()), Code::Unknown),
+            (Error::RegistryUnavailable(text()), Code::Unknown),
+            (Error::Denied(text()), Code::PermissionDenied),
             (Error::Internal(text()), Code::Internal),
             (Error::io("x")(std::io::Error::other("y")), Code::Internal),
         ] {

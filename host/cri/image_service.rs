@@ -40,25 +40,20 @@ impl ImageService for Service {
         request: Request<ImageStatusRequest>,
     ) -> Answer<ImageStatusResponse> {
         let request = request.into_inner();
-        let wanted = reference(request.image);
+        let spec = request.image.unwrap_or_default();
+        let wanted = spec.image.clone();
         let found = if wanted.is_empty() { None } else { self.runtime.images().get(&wanted) };
         let info = match &found {
             Some(found) if request.verbose => info(found),
             _ => HashMap::new(),
         };
-        let image = found.map(|found| image::item(&found));
+        let spec = (!spec.runtime_handler.is_empty()).then_some(spec);
+        let image = found.map(|found| cri::Image { spec, ..image::item(&found) });
         Ok(Response::new(ImageStatusResponse { image, info }))
     }
 
     async fn pull_image(&self, request: Request<PullImageRequest>) -> Answer<PullImageResponse> {
-        let wanted = reference(request.into_inner().image);
-        match self.runtime.images().get(&wanted) {
-            Some(found) => Ok(Response::new(PullImageResponse { image_ref: found.id.clone() })),
-            None => Err(Status::not_found(format!(
-                "image {wanted:?} not found: wasmpod does not pull from registries yet, bring it \
-                 in with `wasmpod import FILE {wanted}`"
-            ))),
-        }
+        answer(self.pull(request).await.map(|image_ref| PullImageResponse { image_ref }))
     }
 
     async fn remove_image(

@@ -9,9 +9,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::codes;
 use super::convert::stored;
 use super::service::answer;
+use super::{codes, images_pull};
 use crate::error::{Error, Result};
 use crate::image::{ImageStore, Name, Prune, Released, Warmed};
 use crate::model::container::ContainerState;
@@ -37,6 +37,12 @@ type Answer<T> = Result<Response<T>, Status>;
 impl Images for Service {
     async fn import(&self, request: Request<ImportRequest>) -> Answer<ImportResponse> {
         answer(import(self.images(), &request.into_inner()).await)
+    }
+
+    type PullStream = images_pull::Reports;
+
+    async fn pull(&self, request: Request<PullRequest>) -> Answer<Self::PullStream> {
+        answer(images_pull::pull(self.images(), request.into_inner()))
     }
 
     async fn list_stored(&self, _: Request<ListStoredRequest>) -> Answer<ListStoredResponse> {

@@ -6,9 +6,11 @@ pub mod client;
 pub mod codes;
 mod containers;
 mod convert;
+mod deadline;
 mod events;
 mod image_service;
 mod images_import;
+mod images_pull;
 mod node;
 pub mod router;
 mod runtime_service;
@@ -16,3 +18,5 @@ mod sandboxes;
 mod security;
 pub mod server;
 mod service;
+
+pub use convert::image::progress as pull_progress;

@@ -167,7 +167,8 @@ impl Work<'_> {
                 self.apply(root, Proportionate { reader, compressed, plain: 0 }, limits)
             }
             LayerForm::TarZstd => {
-                let reader = zstd::Decoder::new(file).map_err(Error::io(doing()))?;
+                let mut reader = zstd::Decoder::new(file).map_err(Error::io(doing()))?;
+                reader.window_log_max(MAX_WINDOW).map_err(Error::io(doing()))?;
                 self.apply(root, Proportionate { reader, compressed, plain: 0 }, limits)
             }
             LayerForm::Tar | LayerForm::Wasm(_) => {
@@ -191,6 +192,10 @@ impl Work<'_> {
         }
     }
 }
+
+/// Memory that a zstd layer may ask for, as a power of two: 32 MiB, which is four times what
+/// every decoder has to have (RFC 8878).
+const MAX_WINDOW: u32 = 25;
 
 /// Padding after an archive's end, in bytes.
 const MAX_TAIL: u64 = 64 << 20;

@@ -6,6 +6,7 @@ use oci_spec::image::{Descriptor, ImageIndex};
 
 use crate::error::{Error, Result};
 use crate::image::blobs::{self, Blob, Expected, MAX_JSON};
+use crate::image::choice::{self, MAX_MANIFESTS, Passed};
 use crate::image::folders::{Folders, bare};
 use crate::image::name::Name;
 use crate::image::plan::{self, Plan};
@@ -14,7 +15,6 @@ use crate::image::source::Source;
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
 const MAX_INDEX_DEPTH: usize = 4;
-const MAX_MANIFESTS: usize = 256;
 
 /// Takes in the layout's best image for a name. Errors name the layout.
 pub fn take(source: &Source, name: &Name, folders: &Folders) -> Result<Plan> {
@@ -66,25 +66,14 @@ fn candidates(source: &Source, name: &Name) -> Result<Vec<Candidate>> {
         if found.len() >= MAX_MANIFESTS || depth > MAX_INDEX_DEPTH {
             return Err(Error::Invalid("its indexes hold too many manifests".to_owned()));
         }
-        let media = entry.media_type().as_ref();
-        if media.contains("image.index") || media.contains("manifest.list") {
+        if choice::is_index(&entry) {
             let bytes = read_blob(source, &plan::blob(&entry)?)?;
             let below: ImageIndex = serde_json::from_slice(&bytes)
                 .map_err(|error| plan::not_json("an index", &error))?;
             pending.extend(below.manifests().iter().rev().map(|e| (e.clone(), depth + 1)));
             continue;
         }
-        let rank = match entry.platform() {
-            Some(platform) => {
-                let (os, arch) = (platform.os().to_string(), platform.architecture().to_string());
-                // What buildx attaches to say how an image was made.
-                if os == "unknown" {
-                    continue;
-                }
-                if os.starts_with("wasi") || arch.starts_with("wasm") { 0 } else { 2 }
-            }
-            None => 1,
-        };
+        let Some(rank) = choice::rank(&entry) else { continue };
         found.push(Candidate { manifest: entry, rank });
     }
     if found.is_empty() {
@@ -107,27 +96,11 @@ fn of_that_name(index: &ImageIndex, name: &Name) -> Vec<Descriptor> {
 }
 
 fn choose(source: &Source, candidates: &[Candidate]) -> Result<Plan> {
-    let mut faults: Vec<Error> = Vec::new();
-    let mut unfit = Vec::new();
-    for candidate in candidates {
-        match read_plan(source, &candidate.manifest) {
-            Ok(plan) => match plan.entry() {
-                Ok(_) => return Ok(plan),
-                Err(why) => unfit.push(why),
-            },
-            Err(fault) => faults.push(fault),
-        }
-    }
-    // A layout may leave out the blobs of platforms it does not serve.
-    if unfit.is_empty()
-        && let Some(fault) = faults.into_iter().next()
-    {
-        return Err(fault);
-    }
-    unfit.dedup();
-    let (shown, more) = (unfit.iter().take(3).cloned().collect::<Vec<_>>(), unfit.len());
-    let more = if more > 3 { format!(", and {} more", more - 3) } else { String::new() };
-    Err(Error::Invalid(format!("it holds {}{more}", shown.join(", "))))
+    let mut passed = Passed::default();
+    candidates
+        .iter()
+        .find_map(|candidate| passed.look(read_plan(source, &candidate.manifest)))
+        .ok_or_else(|| passed.refusal())
 }
 
 fn read_plan(source: &Source, manifest: &Descriptor) -> Result<Plan> {

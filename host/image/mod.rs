@@ -2,6 +2,7 @@
 //! everything under `<root>/images` and `<root>/code`. Knows nothing of containers, CRI or
 //! shims.
 //!
+//! A pull goes: `registry` (who has it, its blobs into the store, checked), then as an import.
 //! An import goes: `kind` (what is this file) -> `artifact`, `layout` or `docker` (its blobs
 //! into the store, checked) -> `admit`: `assemble` (a folder for each layer), `code` (its programs'
 //! machine code, by children) -> `index` (the one step that makes it an image). What was made
@@ -12,6 +13,7 @@ mod artifact;
 mod assemble;
 mod blobs;
 mod check;
+mod choice;
 mod code;
 pub mod compile;
 pub mod compiler;
@@ -31,6 +33,8 @@ mod plan;
 mod programs;
 pub mod progress;
 mod prune;
+mod pull;
+mod registry;
 mod rights;
 mod save;
 mod skeleton;
@@ -51,6 +55,9 @@ pub use check::Findings;
 pub use code::Readiness;
 pub use name::Name;
 pub use prune::{Prune, Pruned};
+pub use pull::{Imported, Pull, Pulling};
+pub use registry::arrival::{Arrival, LayerArrival, Stage};
+pub use registry::{Auth, Registry};
 pub use store::ImageStore;
 pub use tags::Released;
 pub use warm::Warmed;

@@ -91,6 +91,11 @@ impl Name {
         Ok(name)
     }
 
+    /// The registry's host, and the repository without it.
+    pub fn split(&self) -> (&str, &str) {
+        self.repository.split_once('/').unwrap_or((DEFAULT_DOMAIN, &self.repository))
+    }
+
     /// `repository:tag`, without a digest.
     pub fn tagged(&self) -> String {
         format!("{}:{}", self.repository, self.tag.as_deref().unwrap_or(DEFAULT_TAG))

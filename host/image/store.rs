@@ -13,13 +13,16 @@ use crate::image::index::{Found, Origin};
 use crate::image::name::Name;
 use crate::image::plan::Plan;
 use crate::image::progress::{self, Progress};
+use crate::image::pull::Remote;
 use crate::image::state::{Busy, Shared, blocking};
 use crate::image::{Code, Image, Usage, found, import};
 
 /// Every image of a node, and the machine code of their programs. Holds the store's lock until
-/// it is dropped.
+/// it and its clones are dropped.
+#[derive(Clone)]
 pub struct ImageStore {
     pub(super) shared: Arc<Shared>,
+    pub(super) remote: Arc<Remote>,
 }
 
 impl ImageStore {
@@ -27,8 +30,9 @@ impl ImageStore {
     /// another process has it open.
     pub async fn open(config: &Config) -> Result<Self> {
         let config = config.clone();
+        let remote = Arc::new(Remote::new(&config.registry)?);
         let shared = blocking(move || Shared::open(&config)).await?;
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), remote })
     }
 
     /// All images, sorted by id.

@@ -35,8 +35,10 @@ pub fn status(error: Error) -> Status {
         Error::DeadlineExceeded(_) => GrpcCode::DeadlineExceeded,
         Error::Exhausted(_) => GrpcCode::ResourceExhausted,
         Error::Unavailable(_) => GrpcCode::Unavailable,
+        Error::Denied(_) => GrpcCode::PermissionDenied,
         Error::Unimplemented(_) => GrpcCode::Unimplemented,
-        Error::Io { .. } | Error::Internal(_) => GrpcCode::Internal,
+        // No registry is a shim's business.
+        Error::Io { .. } | Error::RegistryUnavailable(_) | Error::Internal(_) => GrpcCode::Internal,
     };
     Status::new(code, error.to_string())
 }

@@ -5,6 +5,7 @@
 mod files;
 mod idle;
 mod latency;
+mod pulls;
 mod stop;
 #[path = "../support/mod.rs"]
 mod support;
@@ -12,9 +13,23 @@ mod table;
 mod target;
 mod throughput;
 
+/// What the tests make images of.
+#[allow(dead_code)]
+#[path = "../images"]
+mod images {
+    pub mod kit;
+}
+#[allow(dead_code)]
+#[path = "../registry"]
+mod registry {
+    pub mod fake;
+    pub mod kit;
+    pub mod server;
+}
+
 use table::Table;
 
-const ALL: [&str; 5] = ["latency", "throughput", "idle", "stop", "files"];
+const ALL: [&str; 6] = ["latency", "throughput", "idle", "stop", "files", "pulls"];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -39,6 +54,7 @@ async fn main() {
             "throughput" => throughput::measure(&mut table).await,
             "idle" => idle::measure(&mut table).await,
             "stop" => stop::measure(&mut table).await,
+            "pulls" => pulls::measure(&mut table).await,
             _ => files::measure(&mut table).await,
         }
     }

@@ -5,4 +5,5 @@ mod files;
 mod kit;
 mod lifecycle;
 mod order;
+mod pulls;
 mod survival;

@@ -1,8 +1,9 @@
 //! Images and the file system that holds them.
 
 use super::stats::count;
-use crate::image::{Image, Usage};
+use crate::image::{Arrival, Auth, Image, Stage, Usage};
 use crate::proto::cri;
+use crate::proto::pod;
 
 pub fn item(image: &Image) -> cri::Image {
     let (uid, username) = user(&image.config.user);
@@ -16,6 +17,47 @@ pub fn item(image: &Image) -> cri::Image {
         spec: None,
         pinned: image.pinned,
     }
+}
+
+/// A caller's credentials.
+pub fn auth(auth: cri::AuthConfig) -> Auth {
+    Auth {
+        username: auth.username,
+        password: auth.password,
+        auth: auth.auth,
+        server: auth.server_address,
+        identity_token: auth.identity_token,
+        registry_token: auth.registry_token,
+    }
+}
+
+/// As [`auth`], of the pod protocol.
+pub fn login(login: pod::Login) -> Auth {
+    Auth {
+        username: login.username,
+        password: login.password,
+        identity_token: login.identity_token,
+        registry_token: login.registry_token,
+        ..Auth::default()
+    }
+}
+
+pub fn progress(arrival: &Arrival) -> pod::PullProgress {
+    use pod::pull_progress::Stage as Wire;
+    let (stage, done, of) = match arrival.stage {
+        Stage::Resolving => (Wire::Resolving, 0, 0),
+        Stage::Downloading => (Wire::Downloading, 0, 0),
+        Stage::Unpacking { layer, of } => (Wire::Unpacking, layer, of),
+        Stage::Compiling { done, of } => (Wire::Compiling, done, of),
+    };
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let layers = arrival.layers.iter().map(|layer| pod::PullLayer {
+        digest: layer.digest.clone(),
+        size: layer.size,
+        done: layer.done,
+    });
+    let (done, of) = (number(done), number(of));
+    pod::PullProgress { stage: stage.into(), done, of, layers: layers.collect() }
 }
 
 /// The image's user without its group: a number or a name, never both.

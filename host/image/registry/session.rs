@@ -1,0 +1,208 @@
+//! One image at its registry and its mirrors: asks them in turn, with patience, until one
+//! answers. Every answer is checked against what was asked for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use reqwest::Method;
+
+use super::client::{Access, Client, Request, body};
+use super::document::{ACCEPT, Document};
+use super::fault::{Cure, Fault, Outcome};
+use super::patience::Patience;
+use crate::error::{Error, Result};
+use crate::image::blobs::{self, Blob, MAX_JSON};
+use crate::image::name::is_digest;
+
+/// The places of one image.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) client: Arc<Client>,
+    pub(super) places: Vec<Access>,
+    patience: Patience,
+    /// The place that answered last: the next question goes there first.
+    good: AtomicUsize,
+}
+
+impl Session {
+    pub fn new(client: Arc<Client>, places: Vec<Access>, patience: Patience) -> Self {
+        Self { client, places, patience, good: AtomicUsize::new(0) }
+    }
+
+    /// The digest that a tag or digest has there now, without its content; `None` when the
+    /// registry does not say.
+    pub async fn digest(&self, reference: &str) -> Result<Option<String>> {
+        let mut turn = Turn::new(self);
+        loop {
+            let access = turn.access()?;
+            match self.head(access, reference).await {
+                Ok(digest) => {
+                    turn.good();
+                    return Ok(digest);
+                }
+                Err(fault) => turn.failed(fault).await?,
+            }
+        }
+    }
+
+    async fn head(&self, access: &Access, reference: &str) -> Outcome<Option<String>> {
+        let path = format!("manifests/{reference}");
+        let request = Request { method: Method::HEAD, path: &path, accept: ACCEPT, from: 0 };
+        let response = self.client.send(access, &request).await?;
+        let digest = response.headers().get("docker-content-digest");
+        let digest = digest.and_then(|digest| digest.to_str().ok()).map(str::to_owned);
+        Ok(digest.filter(|digest| is_digest(digest)))
+    }
+
+    /// A manifest or an index, by tag or digest.
+    pub async fn document(&self, reference: &str) -> Result<Document> {
+        let mut turn = Turn::new(self);
+        loop {
+            let access = turn.access()?;
+            match self.get(access, reference).await {
+                Ok(document) => {
+                    turn.good();
+                    return Ok(document);
+                }
+                Err(fault) => turn.failed(fault).await?,
+            }
+        }
+    }
+
+    async fn get(&self, access: &Access, reference: &str) -> Outcome<Document> {
+        let path = format!("manifests/{reference}");
+        let request = Request { method: Method::GET, path: &path, accept: ACCEPT, from: 0 };
+        let response = self.client.send(access, &request).await?;
+        let header = |name: &str| {
+            let value = response.headers().get(name)?;
+            value.to_str().ok().map(str::to_owned)
+        };
+        let (kind, promised) = (header("content-type"), header("docker-content-digest"));
+        let place = &access.endpoint.shown;
+        let bytes = body(response, MAX_JSON, place).await?;
+        let wrong = |why: String| {
+            Fault::elsewhere(Error::Invalid(format!("its manifest from registry {place} {why}")))
+        };
+        let found = blobs::digest_of(&bytes);
+        let wanted = if is_digest(reference) { Some(reference) } else { promised.as_deref() };
+        // Only what we can compute is compared; a registry may promise by another algorithm.
+        if let Some(wanted) = wanted.filter(|wanted| is_digest(wanted) && **wanted != *found) {
+            return Err(wrong(format!("is not what was asked for: {found} instead of {wanted}")));
+        }
+        Document::read(bytes, found, kind.as_deref()).map_err(wrong)
+    }
+
+    /// A configuration: small, so it comes whole.
+    pub async fn small(&self, blob: &Blob) -> Result<Vec<u8>> {
+        if blob.size > MAX_JSON {
+            return Err(Error::Invalid(format!(
+                "its configuration {} has {} bytes, more than {MAX_JSON}",
+                blob.digest, blob.size
+            )));
+        }
+        let mut turn = Turn::new(self);
+        loop {
+            let access = turn.access()?;
+            match self.small_from(access, blob).await {
+                Ok(bytes) => {
+                    turn.good();
+                    return Ok(bytes);
+                }
+                Err(fault) => turn.failed(fault).await?,
+            }
+        }
+    }
+
+    async fn small_from(&self, access: &Access, blob: &Blob) -> Outcome<Vec<u8>> {
+        let path = format!("blobs/{}", blob.digest);
+        let request = Request { method: Method::GET, path: &path, accept: "*/*", from: 0 };
+        let place = &access.endpoint.shown;
+        let response = self
+            .client
+            .send(access, &request)
+            .await
+            .map_err(|fault| missing(fault, blob, place))?;
+        let bytes = body(response, MAX_JSON, place).await?;
+        let (found, size) = (blobs::digest_of(&bytes), bytes.len());
+        if found != blob.digest || size as u64 != blob.size {
+            return Err(Fault::elsewhere(Error::Invalid(format!(
+                "its configuration {} from registry {place} is damaged: {size} bytes with the \
+                 digest {found} came",
+                blob.digest
+            ))));
+        }
+        Ok(bytes)
+    }
+}
+
+/// A part that a registry lacks is no image that is not found.
+pub fn missing(fault: Fault, blob: &Blob, place: &str) -> Fault {
+    match fault.error {
+        Error::NotFound { .. } => Fault::elsewhere(Error::Invalid(format!(
+            "registry {place} has its manifest, but not its blob {}",
+            blob.digest
+        ))),
+        _ => fault,
+    }
+}
+
+/// Who is asked next: the same place after a wait, another place, or nobody.
+pub struct Turn<'a> {
+    session: &'a Session,
+    /// Where it began.
+    first: usize,
+    /// Places that were given up.
+    passed: usize,
+    tried: u32,
+}
+
+impl<'a> Turn<'a> {
+    pub fn new(session: &'a Session) -> Self {
+        let first = session.good.load(Ordering::Relaxed);
+        Self { session, first, passed: 0, tried: 0 }
+    }
+
+    /// The place's number.
+    pub fn place(&self) -> usize {
+        (self.first + self.passed) % self.session.places.len().max(1)
+    }
+
+    pub fn access(&self) -> Result<&'a Access> {
+        let none = || Error::Internal("an image without a registry".to_owned());
+        self.session.places.get(self.place()).ok_or_else(none)
+    }
+
+    pub fn good(&self) {
+        self.session.good.store(self.place(), Ordering::Relaxed);
+    }
+
+    /// Something came after all: the patience begins anew.
+    pub fn advanced(&mut self) {
+        self.tried = 0;
+    }
+
+    /// Waits, or goes on to the next place; the error when there is none.
+    pub async fn failed(&mut self, fault: Fault) -> Result<()> {
+        let is_last = self.passed + 1 >= self.session.places.len();
+        if fault.cure == Cure::Nothing {
+            return Err(fault.error);
+        }
+        if let Cure::Later(asked) = fault.cure {
+            let patience = self.session.patience;
+            let patience = if is_last { patience } else { patience.short() };
+            self.tried += 1;
+            if let Some(wait) = patience.wait(self.tried, asked) {
+                tracing::debug!(error = %fault.error, ?wait, "trying a registry again");
+                tokio::time::sleep(wait).await;
+                return Ok(());
+            }
+        }
+        if is_last {
+            return Err(fault.error);
+        }
+        tracing::debug!(error = %fault.error, "trying the next registry");
+        self.passed += 1;
+        self.tried = 0;
+        Ok(())
+    }
+}

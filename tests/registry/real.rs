@@ -1,0 +1,122 @@
+//! Pulls from a real registry by a daemon: through CRI and `wasmpod pull`, with and without TLS and
+//! a password.
+
+use wasmpod::proto::cri;
+
+use super::kit::*;
+use super::server::{Guard, Server, folder, is_there};
+use crate::images::kit::module;
+use crate::support::{Daemon, eventually};
+
+fn spec(image: &str) -> Option<cri::ImageSpec> {
+    Some(cri::ImageSpec { image: image.to_owned(), ..Default::default() })
+}
+
+fn request(image: &str, user: Option<(&str, &str)>) -> cri::PullImageRequest {
+    let auth = user.map(|(username, password)| cri::AuthConfig {
+        username: username.to_owned(),
+        password: password.to_owned(),
+        ..Default::default()
+    });
+    cri::PullImageRequest { image: spec(image), auth, ..Default::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubelet_pulls_lists_inspects_and_removes() {
+    if !is_there() {
+        return;
+    }
+    let folder = folder();
+    let real = Server::start(folder.path(), Guard::Nothing).await;
+    real.push(&artifact(module(1)), "team/app", "1");
+    let daemon = Daemon::start().await;
+    let mut images = daemon.images();
+    let name = format!("{}/team/app:1", real.host);
+    let id = images.pull_image(request(&name, None)).await.unwrap().into_inner().image_ref;
+    let status = cri::ImageStatusRequest { image: spec(&name), verbose: true };
+    let image = images.image_status(status).await.unwrap().into_inner().image.unwrap();
+    assert_eq!((&image.id, image.pinned), (&id, false));
+    assert_eq!(image.repo_tags, [name.as_str()]);
+    assert!(image.size > 0 && image.repo_digests.len() == 1);
+    // By its digest it is the same one, and has no other name.
+    let digest = image.repo_digests[0].clone();
+    let same = images.pull_image(request(&digest, None)).await.unwrap().into_inner().image_ref;
+    assert_eq!(same, id);
+    let remove = cri::RemoveImageRequest { image: spec(&name) };
+    images.remove_image(remove).await.unwrap();
+    let list = images.list_images(cri::ListImagesRequest { filter: None }).await.unwrap();
+    assert!(list.into_inner().images.is_empty());
+
+    let absent = format!("{}/team/none:1", real.host);
+    let status = images.pull_image(request(&absent, None)).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::NotFound, "{status}");
+    let mut unknown = request(&name, None);
+    unknown.image.as_mut().unwrap().runtime_handler = "runc".to_owned();
+    let status = images.pull_image(unknown).await.unwrap_err();
+    assert!(status.message().contains("runtime handler \"runc\""), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_and_a_password_are_wanted_and_given() {
+    if !is_there() {
+        return;
+    }
+    let folder = folder();
+    let real = Server::start(folder.path(), Guard::TlsAndPassword).await;
+    real.push(&artifact(module(1)), "app", "1");
+    let name = format!("{}/app:1", real.host);
+    let table = format!(
+        "[registry]\nretries = 1\n[registry.hosts.\"{host}\"]\nserver = \"https://{host}\"\n",
+        host = real.host
+    );
+    let daemon = Daemon::start_with(&table).await;
+    let status = daemon.images().pull_image(request(&name, None)).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unknown);
+    let said = status.message();
+    assert!(said.starts_with("RegistryUnavailable: ") && said.contains("certificate"), "{said}");
+
+    let trusting = format!("{table}ca = [{:?}]\n", folder.path().join("ca.pem"));
+    let daemon = Daemon::start_with(&trusting).await;
+    let mut images = daemon.images();
+    let status = images.pull_image(request(&name, None)).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::PermissionDenied, "{status}");
+    let status = images.pull_image(request(&name, Some(("u", "wrong")))).await.unwrap_err();
+    assert!(status.message().contains("password of user \"u\""), "{status}");
+    let id = images.pull_image(request(&name, Some(("u", "p")))).await.unwrap().into_inner();
+    assert!(id.image_ref.starts_with("sha256:"));
+
+    // `docker login` of the user who asks, not of the daemon.
+    let login = serde_json::json!({ "auths": { &real.host: { "auth": "dTpw" } } });
+    std::fs::write(folder.path().join("config.json"), login.to_string()).unwrap();
+    daemon.cli(&["rmi", &name]).await;
+    let output =
+        daemon.command(&["pull", &name]).env("DOCKER_CONFIG", folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(printed.trim(), format!("{} {name}", id.image_ref));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_is_honoured_and_nothing_is_left() {
+    use super::fake::{Body, Fake, broken};
+    let daemon = Daemon::start().await;
+    let fake = Fake::start();
+    let made = artifact(large(1, 300_000));
+    made.put(&fake, "app", "1");
+    let layer = made.layer().digest.clone();
+    fake.rule(move |seen, _| seen.path.contains(&layer).then(|| broken(Body::Silence)));
+    let mut request = tonic::Request::new(request(&format!("{}/app:1", fake.host()), None));
+    // As a Go client says it: tonic's own would cut the call on its side.
+    request.metadata_mut().insert("grpc-timeout", "500m".parse().unwrap());
+    let status = daemon.images().pull_image(request).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::DeadlineExceeded, "{status}");
+    assert!(status.message().contains("pulling image"), "{status}");
+    eventually("nothing is left of it", || {
+        let left = |folder: &str| {
+            crate::images::kit::files(&daemon.root().join("images").join(folder)).len()
+        };
+        (left("tmp") + left("blobs") == 0).then_some(())
+    })
+    .await;
+}
