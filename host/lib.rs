@@ -16,3 +16,4 @@ pub mod model;
 pub mod proto;
 pub mod runtime;
 pub mod shim;
+mod speech;

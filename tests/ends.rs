@@ -202,3 +202,30 @@ async fn stopping_a_sandbox_ends_its_containers_and_keeps_its_record() {
     let left: Vec<_> = std::fs::read_dir(daemon.root().join("roots")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[tokio::test]
+async fn a_guest_that_cannot_be_begun_is_a_failed_start() {
+    let daemon = Daemon::start().await;
+    for kind in ["probe", "probe-p2"] {
+        let image = daemon.import(kind).await;
+        let pod = daemon.run_pod(sandbox("folder")).await;
+        let mut config = container("nowhere", &image);
+        config.working_dir = "/not/there".to_owned();
+        config.linux = Some(cri::LinuxContainerConfig {
+            security_context: Some(cri::LinuxContainerSecurityContext {
+                readonly_rootfs: true,
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+        let nowhere = pod.create(config).await;
+        let error = nowhere.start().await.unwrap_err();
+        assert!(error.message().contains("working directory /not/there"), "{kind}: {error}");
+        assert_eq!(error.message().lines().count(), 1, "{kind}: {error}");
+        let status = nowhere.status().await.unwrap();
+        assert_eq!(status.state(), cri::ContainerState::ContainerExited, "{kind}");
+        assert_eq!((status.exit_code, status.reason.as_str()), (128, "StartError"), "{kind}");
+        assert_eq!(status.started_at, 0, "{kind}");
+        assert!(status.message.contains("/not/there"), "{kind}: {}", status.message);
+    }
+}

@@ -83,3 +83,65 @@ async fn a_bad_cpuset_changes_nothing() {
     let applied = pinned.status().await.unwrap().resources.unwrap().linux.unwrap();
     assert_eq!(applied.cpuset_cpus, "0");
 }
+
+/// The group that a kubelet makes for a pod, with a memory limit; gone when dropped.
+struct PodGroup(std::path::PathBuf);
+
+impl PodGroup {
+    fn with_limit(bytes: u64) -> Option<(Self, String)> {
+        let base = std::path::Path::new("/sys/fs/cgroup");
+        let (base, file) = match base.join("memory/memory.limit_in_bytes").exists() {
+            true => (base.join("memory"), "memory.limit_in_bytes"),
+            false => (base.to_owned(), "memory.max"),
+        };
+        let name = format!("wasmpod-tests-{}", std::process::id());
+        let group = Self(base.join(&name));
+        let made = std::fs::create_dir(&group.0)
+            .and_then(|()| std::fs::write(group.0.join(file), bytes.to_string()));
+        match made {
+            Ok(()) => Some((group, format!("/{name}"))),
+            Err(error) => {
+                eprintln!("SKIPPED: a memory cgroup: {error}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for PodGroup {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn a_pods_own_memory_limit_holds_for_its_containers_together() {
+    if !support::root_for("cgroups") {
+        return;
+    }
+    let Some((_group, parent)) = PodGroup::with_limit(64 << 20) else { return };
+    let daemon = Daemon::start().await;
+    let image = daemon.import("probe").await;
+    let mut config = sandbox("together");
+    config.linux.as_mut().unwrap().cgroup_parent = parent;
+    let pod = daemon.run_pod(config).await;
+    let grows = |name: &str| {
+        let mut config = container(name, &image);
+        config.args =
+            ["grow", "40", "--", "say", "grown", "--", "idle"].map(str::to_owned).to_vec();
+        config
+    };
+    let first = pod.run(grows("first")).await;
+    first.says("grown").await;
+    let second = pod.run(grows("second")).await.exit().await;
+    assert_eq!((second.exit_code, second.reason.as_str()), (137, "OOMKilled"));
+    assert!(second.message.contains("pod's containers together is 67108864"), "{}", second.message);
+    assert_eq!(first.status().await.unwrap().state(), cri::ContainerState::ContainerRunning);
+    // Another pod has nothing of it.
+    let other = daemon.run_pod(sandbox("other")).await;
+    assert_eq!(
+        other.output_of("main", &image, &["grow", "80", "--", "say", "grown"]).await.lines().last(),
+        Some("grown")
+    );
+    pod.remove().await;
+}

@@ -4,7 +4,8 @@ use crate::support;
 
 use std::path::PathBuf;
 
-use support::{Container, Daemon, Log, container, sandbox};
+use rustix::mount::{MountFlags, UnmountFlags, mount as mount_fs, unmount};
+use support::{Container, Daemon, Log, Tarpit, container, eventually, sandbox};
 use wasmpod::proto::cri;
 
 async fn reopen(of: &Container) {
@@ -103,4 +104,93 @@ async fn an_empty_log_path_discards_output() {
     config.args = ["say", "unheard"].map(str::to_owned).to_vec();
     assert_eq!(pod.run(config).await.exit().await.exit_code, 0);
     assert_eq!(std::fs::read_dir(&pod.config.log_directory).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_slow_disk_holds_up_its_guest_and_nobody_else_and_loses_nothing() {
+    if !support::root_for("FUSE") {
+        return;
+    }
+    let daemon = Daemon::start().await;
+    let at = daemon.path().join("slow");
+    std::fs::create_dir(&at).unwrap();
+    let Some(tarpit) = Tarpit::at(&at) else { return };
+    let image = daemon.import("probe").await;
+    let mut slow = sandbox("slow");
+    slow.log_directory = at.display().to_string();
+    let slow = daemon.run_pod(slow).await;
+    let mut config = container("slow", &image);
+    config.log_path = "file".to_owned();
+    config.args = ["flood", "1"].map(str::to_owned).to_vec();
+    let flood = slow.run(config).await;
+    eventually("the guest waits for the disk", || (tarpit.waiting() > 0).then_some(())).await;
+
+    let pod = daemon.run_pod(sandbox("fast")).await;
+    assert_eq!(pod.output_of("beside", &image, &["say", "fast"]).await, "fast\n");
+    assert_eq!(flood.status().await.unwrap().state(), cri::ContainerState::ContainerRunning);
+    assert_eq!(flood.exec(&["probe", "say", "fast"], 10).await.unwrap().stdout, b"fast\n");
+
+    tarpit.let_go();
+    assert_eq!(flood.exit().await.exit_code, 0);
+    let copy = daemon.path().join("copy.log");
+    std::fs::write(&copy, tarpit.contents()).unwrap();
+    let log = Log::read(&copy);
+    for (stream, name) in [("stdout", "out"), ("stderr", "err")] {
+        assert_whole(std::slice::from_ref(&log), stream, name, (1 << 20) / 100);
+    }
+    slow.remove().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_costs_lines_that_are_counted_and_nothing_else() {
+    if !support::root_for("a small tmpfs") {
+        return;
+    }
+    let daemon = Daemon::start().await;
+    let (at, go) = (daemon.path().join("small"), daemon.path().join("go"));
+    std::fs::create_dir(&at).unwrap();
+    std::fs::create_dir(&go).unwrap();
+    mount_fs("test", &at, "tmpfs", MountFlags::empty(), c"size=256k").unwrap();
+    std::fs::write(at.join("filler"), vec![1; 128 << 10]).unwrap();
+    let image = daemon.import("probe").await;
+    let mut full = sandbox("full");
+    full.log_directory = at.display().to_string();
+    let pod = daemon.run_pod(full).await;
+    let mut config = container("full", &image);
+    config.mounts = vec![support::mount(&go, "/go")];
+    config.args = ["flood", "1", "--", "write", "/go/over", "x"]
+        .into_iter()
+        .chain(["--", "await", "/go/now", "--", "say", "after"])
+        .map(str::to_owned)
+        .collect();
+    let full = pod.run(config).await;
+    eventually("the flood is over", || go.join("over").exists().then_some(())).await;
+    std::fs::remove_file(at.join("filler")).unwrap();
+    std::fs::write(go.join("now"), "").unwrap();
+    assert_eq!(full.exit().await.exit_code, 0);
+    // Reading it panics at a torn line.
+    let log = full.log();
+    let told = log.lines.iter().position(|line| line.text.contains("could not be written here"));
+    let after = log.lines.iter().position(|line| line.text == "after");
+    assert!(told.is_some() && told < after, "{told:?} {after:?}");
+    let lost: usize =
+        log.lines[told.unwrap()].text.split(' ').find_map(|word| word.parse().ok()).unwrap();
+    assert!(lost > (1 << 20), "{lost}");
+    let floods = log.lines.iter().filter(|line| line.text.len() == 99).count();
+    assert!(floods > 500, "{floods} lines were there before the disk was full");
+    pod.remove().await;
+    unmount(&at, UnmountFlags::empty()).unwrap();
+}
+
+#[tokio::test]
+async fn a_log_that_is_a_fifo_is_refused_by_name() {
+    let daemon = Daemon::start().await;
+    let image = daemon.import("probe").await;
+    let pod = daemon.run_pod(sandbox("fifo")).await;
+    let fifo = std::path::Path::new(&pod.config.log_directory).join("fifo_0.log");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let error = pod.try_create(container("fifo", &image)).await.err().unwrap();
+    assert!(error.message().contains("fifo_0.log"), "{error}");
+    assert!(error.message().contains("no regular file"), "{error}");
 }

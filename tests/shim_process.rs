@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 use wasmpod::model::exits;
 use wasmpod::model::ids::{ContainerId, SandboxId};
-use wasmpod::proto::SHIM_PROTOCOL;
+use wasmpod::proto::SHIM_PROTOCOLS;
 use wasmpod::proto::shim::shim_client::ShimClient;
 use wasmpod::proto::shim::{self as wire};
 
@@ -37,7 +37,9 @@ impl Shim {
         std::fs::create_dir(&folder).expect("the shim's folder");
         let listener = UnixListener::bind(dir.path().join("shim.sock")).expect("binds");
         let log = File::create(dir.path().join("shim.log")).expect("a log");
-        let process = Command::new(env!("CARGO_BIN_EXE_wasmpod"))
+        // Begun by a daemon that keeps its files to itself.
+        let process = Command::new("sh")
+            .args(["-c", "umask 077; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_wasmpod")])
             .args(["shim", "--max-pods", "3", "--dir"])
             .arg(&folder)
             .stdin(Stdio::from(OwnedFd::from(listener)))
@@ -52,7 +54,7 @@ impl Shim {
         let socket = format!("unix://{}", self.dir.path().join("shim.sock").display());
         let channel = Endpoint::try_from(socket).expect("a socket").connect().await;
         let mut client = ShimClient::new(channel.expect("connects"));
-        let hello = wire::HelloRequest { versions: vec![SHIM_PROTOCOL] };
+        let hello = wire::HelloRequest { versions: SHIM_PROTOCOLS.to_vec() };
         let said = std::fs::read_to_string(self.dir.path().join("shim.log")).unwrap_or_default();
         client.hello(hello).await.unwrap_or_else(|error| panic!("{error}: {said}"));
         client
@@ -169,4 +171,17 @@ async fn an_idle_shim_uses_no_cpu_and_is_a_session_of_its_own() {
         }
         quiet_since.elapsed() >= Duration::from_secs(1)
     });
+}
+
+#[tokio::test]
+async fn guests_files_have_kubernetes_modes_and_guests_no_groups_of_the_daemons() {
+    let shim = Shim::start();
+    let _client = shim.connect().await;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", shim.process.id()));
+    let status = status.expect("it lives");
+    let told = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    assert_eq!(told("Umask:"), Some("0022"));
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(told("Groups:"), Some(""));
+    }
 }

@@ -10,17 +10,27 @@ const LONGEST: usize = 400;
 
 /// The parts that a part may name as `crate::PART`, besides itself. `proto` is told apart by its
 /// packages.
-const DIRECTIONS: [(&str, &[&str]); 13] = [
+const DIRECTIONS: [(&str, &[&str]); 14] = [
     ("model", &[]),
     ("error", &["model"]),
     ("proto", &[]),
+    ("speech", &[]),
     ("config", &["error", "model"]),
     ("engine", &["error"]),
-    ("shim", &["engine", "error", "model", "proto::shim", "proto::SHIM_PROTOCOL"]),
+    ("shim", &["engine", "error", "model", "proto::shim", "proto::SHIM_PROTOCOLS", "speech"]),
     ("image", &["config", "engine", "error", "model"]),
     (
         "runtime",
-        &["config", "engine", "error", "image", "model", "proto::shim", "proto::SHIM_PROTOCOL"],
+        &[
+            "config",
+            "engine",
+            "error",
+            "image",
+            "model",
+            "proto::shim",
+            "proto::SHIM_PROTOCOLS",
+            "speech",
+        ],
     ),
     // Sizes and states that CRI echoes: everything through `runtime`.
     // `proto::pod` for the import of images, which CRI lacks.
@@ -42,6 +52,7 @@ const DIRECTIONS: [(&str, &[&str]); 13] = [
             "proto::pod",
             "runtime",
             "shim",
+            "speech",
         ],
     ),
     ("lib", &[]),

@@ -12,7 +12,6 @@ use clap::Args;
 use rustix::fs::FlockOperation;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
 
 use crate::agent::Agent;
 use crate::config::{Config, Overrides};
@@ -65,7 +64,7 @@ impl Serve {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let life = if self.until_idle { Life::UntilIdle } else { Life::UntilStopped };
         let config = self.settings.config()?;
-        log_to_stderr();
+        crate::speech::to_stderr();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(workers())
             .enable_all()
@@ -85,16 +84,6 @@ impl Serve {
 fn workers() -> usize {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     (cpus / 2).clamp(1, 4)
-}
-
-/// `WASMPOD_LOG` takes tracing's directives ("debug", "wasmpod::runtime=trace").
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("WASMPOD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
 }
 
 /// When the daemon ends.

@@ -79,7 +79,7 @@ impl Service {
         let found = self.runtime.container(scope, &request.container_id)?;
         Ok(cri::ContainerStatusResponse {
             status: Some(container::status(&found)),
-            info: if request.verbose { self.info(&found) } else { HashMap::new() },
+            info: if request.verbose { self.info(&found).await } else { HashMap::new() },
         })
     }
 
@@ -152,7 +152,8 @@ impl Service {
     }
 
     /// What crictl inspect shows besides the status.
-    fn info(&self, container: &Container) -> HashMap<String, String> {
+    async fn info(&self, container: &Container) -> HashMap<String, String> {
+        let stuck_threads = self.runtime.stuck_threads(container).await;
         let sandbox = self.runtime.sandbox(None, container.sandbox.as_str()).ok();
         let config = &container.config;
         let info = serde_json::json!({
@@ -166,6 +167,7 @@ impl Service {
             "workingDir": config.working_dir,
             "stdin": config.stdin,
             "tty": config.tty,
+            "stuckThreads": stuck_threads,
             "readonlyRootfs": config.readonly_rootfs,
         });
         [("info".to_owned(), info.to_string())].into()

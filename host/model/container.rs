@@ -84,8 +84,12 @@ pub enum ContainerState {
         started_at: i64,
         exit: Exit,
     },
-    /// Being removed; finished when the daemon finds it at its start.
-    Removing,
+    /// Being removed; finished when the daemon finds it at its start. Shown as what it was before,
+    /// as containerd does: it is there until it is gone.
+    Removing {
+        started_at: i64,
+        exit: Option<Exit>,
+    },
 }
 
 impl ContainerState {
@@ -96,7 +100,7 @@ impl ContainerState {
             Self::Starting => "starting",
             Self::Running { .. } => "running",
             Self::Exited { .. } => "exited",
-            Self::Removing => "removing",
+            Self::Removing { .. } => "removing",
         }
     }
 }
@@ -129,7 +133,9 @@ impl ContainerState {
     pub fn after(&self, verb: &ContainerVerb) -> Result<Self, &'static str> {
         use ContainerVerb as Verb;
         match (self, verb) {
-            (_, Verb::Remove) => Ok(Self::Removing),
+            (_, Verb::Remove) => {
+                Ok(Self::Removing { started_at: self.started_at(), exit: self.exit().cloned() })
+            }
 
             // From starting: the shim never heard of the start.
             (Self::Creating | Self::Starting, Verb::Create) => Ok(Self::Created),
@@ -146,9 +152,10 @@ impl ContainerState {
             {
                 Ok(Self::Exited { started_at, exit: exit.clone() })
             }
-            (Self::Running { .. } | Self::Exited { .. } | Self::Removing, Verb::Run { .. }) => {
-                Ok(self.clone())
-            }
+            (
+                Self::Running { .. } | Self::Exited { .. } | Self::Removing { .. },
+                Verb::Run { .. },
+            ) => Ok(self.clone()),
             (Self::Creating, Verb::Run { .. }) => Err("starting"),
 
             (Self::Created | Self::Starting, Verb::Exit(exit)) => {
@@ -157,7 +164,7 @@ impl ContainerState {
             (&Self::Running { started_at }, Verb::Exit(exit)) => {
                 Ok(Self::Exited { started_at, exit: exit.clone() })
             }
-            (Self::Exited { .. } | Self::Removing, Verb::Exit(_)) => Ok(self.clone()),
+            (Self::Exited { .. } | Self::Removing { .. }, Verb::Exit(_)) => Ok(self.clone()),
             (Self::Creating, Verb::Exit(_)) => Err("running"),
         }
     }
@@ -166,7 +173,18 @@ impl ContainerState {
     pub fn exit(&self) -> Option<&Exit> {
         match self {
             Self::Exited { exit, .. } => Some(exit),
+            Self::Removing { exit, .. } => exit.as_ref(),
             _ => None,
+        }
+    }
+
+    /// When it began to run; 0 when it never did.
+    pub fn started_at(&self) -> i64 {
+        match self {
+            Self::Running { started_at }
+            | Self::Exited { started_at, .. }
+            | Self::Removing { started_at, .. } => *started_at,
+            Self::Creating | Self::Created | Self::Starting => 0,
         }
     }
 }
@@ -283,7 +301,7 @@ mod tests {
             S::Starting,
             S::Running { started_at: 5 },
             S::Exited { started_at: 5, exit: exit(1) },
-            S::Removing,
+            S::Removing { started_at: 5, exit: Some(exit(1)) },
         ];
         let table: [(V, [&str; 6]); 5] = [
             (V::Create, ["created", "-", "created", "-", "-", "-"]),
@@ -305,6 +323,14 @@ mod tests {
         let state = ContainerState::Starting.after(&ContainerVerb::Exit(exit(3))).unwrap();
         let state = state.after(&ContainerVerb::Run { started_at: 7 }).unwrap();
         assert_eq!(state, ContainerState::Exited { started_at: 7, exit: exit(3) });
+    }
+
+    #[test]
+    fn what_is_being_removed_keeps_how_it_ended() {
+        let exited = ContainerState::Exited { started_at: 5, exit: exit(3) };
+        let removing = exited.after(&ContainerVerb::Remove).unwrap();
+        assert_eq!((removing.started_at(), removing.exit()), (5, Some(&exit(3))));
+        assert_eq!(removing.after(&ContainerVerb::Remove), Ok(removing));
     }
 
     #[test]
@@ -333,7 +359,7 @@ mod tests {
             for verb in verbs {
                 let Ok(next) = state.after(&verb) else { continue };
                 removed |= verb == ContainerVerb::Remove;
-                prop_assert_eq!(removed, next == ContainerState::Removing);
+                prop_assert_eq!(removed, matches!(next, ContainerState::Removing { .. }));
                 if let Some(exit) = next.exit() {
                     prop_assert_eq!(first.get_or_insert_with(|| exit.clone()), exit);
                 } else {

@@ -2,15 +2,22 @@
 //! group (a service manager) does not end the pods. Works on version 1 hierarchies, version 2
 //! and both together; touches only groups that it makes itself.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, Result};
 use crate::model::ids::{SandboxId, ShimId};
 
 const BASE: &str = "/sys/fs/cgroup";
+
+/// Below each hierarchy's root: the group of all shims' groups.
+const HOME: &str = "wasmpod";
+
+/// How long a group may be empty because its process has not come yet.
+const YOUNG: Duration = Duration::from_secs(60);
 
 /// Which group a shim belongs into.
 #[derive(Clone, Copy, Debug)]
@@ -25,10 +32,8 @@ impl Group<'_> {
     /// The group's path below each hierarchy's root.
     fn path(self) -> Result<PathBuf> {
         match self {
-            Self::Shim(id) => Ok(Path::new("wasmpod").join(id.as_str())),
-            Self::Pod { parent: "", sandbox } => {
-                Ok(Path::new("wasmpod").join(format!("pod-{sandbox}")))
-            }
+            Self::Shim(id) => Ok(Path::new(HOME).join(id.as_str())),
+            Self::Pod { parent: "", sandbox } => Ok(Path::new(HOME).join(format!("pod-{sandbox}"))),
             Self::Pod { parent, sandbox } => {
                 Ok(parent_path(parent)?.join(format!("wasmpod-{sandbox}")))
             }
@@ -78,6 +83,54 @@ fn roots(own: &str, base: &Path) -> Vec<PathBuf> {
         root.join("cgroup.procs").exists().then_some(root)
     };
     own.lines().filter_map(root).collect()
+}
+
+/// The memory limit of the group that a pod's creator made for it, in bytes; `None` where there is
+/// no such group or it has none.
+pub fn memory_limit(parent: &str) -> Result<Option<i64>> {
+    if parent.is_empty() {
+        return Ok(None);
+    }
+    let path = parent_path(parent)?;
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    Ok(roots(&own, Path::new(BASE)).iter().find_map(|root| limit_in(&root.join(&path))))
+}
+
+/// What version 2 or 1 says; "max" and version 1's largest number are no limit.
+fn limit_in(group: &Path) -> Option<i64> {
+    const NONE_FROM: i64 = i64::MAX / 2;
+    let files = ["memory.max", "memory.limit_in_bytes"];
+    let text = files.iter().find_map(|file| fs::read_to_string(group.join(file)).ok())?;
+    text.trim().parse().ok().filter(|limit| (1..NONE_FROM).contains(limit))
+}
+
+/// Removes empty groups that shims left: those whose daemon lost its records, or could not wait
+/// for the kernel to let them go. `known` groups stay, and young ones: another daemon's shim may
+/// be on its way in.
+pub fn sweep(known: &BTreeSet<PathBuf>) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    for root in roots(&own, Path::new(BASE)) {
+        sweep_in(&root.join(HOME), known, YOUNG);
+    }
+}
+
+fn sweep_in(home: &Path, known: &BTreeSet<PathBuf>, young: Duration) {
+    let Ok(entries) = fs::read_dir(home) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(age);
+        if path.is_dir() && !known.contains(&path) && age.is_some_and(|age| age >= young) {
+            // The kernel refuses where a process or a group is in it.
+            let _ = fs::remove_dir(&path);
+        }
+    }
+}
+
+fn age(since: SystemTime) -> Option<Duration> {
+    since.elapsed().ok()
 }
 
 /// Makes the groups and moves process `pid` into them. Goes on after a failure and returns the
@@ -131,6 +184,7 @@ pub async fn remove(folders: &[PathBuf]) {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
                 Err(error) if error.kind() != ErrorKind::NotFound => {
+                    // The next start's sweep tries again.
                     tracing::warn!(cgroup = %folder.display(), %error, "a cgroup cannot be removed");
                     break;
                 }
@@ -160,6 +214,37 @@ mod tests {
         for bad in ["../x", "/a/../b", "a/./b/.."] {
             assert!(parent_path(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_pods_memory_limit_is_its_groups() {
+        let group = tempfile::tempdir().unwrap();
+        assert_eq!(limit_in(group.path()), None);
+        for (file, text, limit) in [
+            ("memory.limit_in_bytes", "9223372036854771712\n", None),
+            ("memory.limit_in_bytes", "67108864\n", Some(64 << 20)),
+            ("memory.max", "max\n", None),
+            ("memory.max", "1048576\n", Some(1 << 20)),
+        ] {
+            fs::write(group.path().join(file), text).unwrap();
+            assert_eq!(limit_in(group.path()), limit, "{file} {text}");
+        }
+        assert_eq!(memory_limit("").unwrap(), None);
+        assert!(memory_limit("/../x").is_err());
+    }
+
+    #[test]
+    fn only_old_empty_groups_that_nobody_knows_are_swept() {
+        let home = tempfile::tempdir().unwrap();
+        for name in ["known", "full/inner", "left"] {
+            fs::create_dir_all(home.path().join(name)).unwrap();
+        }
+        let known = BTreeSet::from([home.path().join("known")]);
+        sweep_in(home.path(), &known, Duration::from_secs(3600));
+        assert!(home.path().join("left").exists());
+        sweep_in(home.path(), &known, Duration::ZERO);
+        assert!(home.path().join("known").exists() && home.path().join("full/inner").exists());
+        assert!(!home.path().join("left").exists());
     }
 
     #[test]

@@ -11,12 +11,9 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status};
 
 use crate::error::{Error, Result};
-use crate::proto::SHIM_PROTOCOL;
+use crate::proto::SHIM_PROTOCOLS;
 use crate::proto::shim::shim_client::ShimClient;
 use crate::proto::shim::{HelloRequest, HelloResponse};
-
-/// Protocol versions this daemon speaks, the newest first.
-pub const VERSIONS: [u32; 1] = [SHIM_PROTOCOL];
 
 /// How long a shim may take for what it does without waiting for a guest.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -69,7 +66,7 @@ impl Client {
         let mut wire = ShimClient::new(channel)
             .max_decoding_message_size(MESSAGE_MAX)
             .max_encoding_message_size(MESSAGE_MAX);
-        let request = HelloRequest { versions: VERSIONS.to_vec() };
+        let request = HelloRequest { versions: SHIM_PROTOCOLS.to_vec() };
         let hello = match tokio::time::timeout(HELLO_PATIENCE, wire.hello(request)).await {
             Ok(Ok(answer)) => answer.into_inner(),
             Ok(Err(_)) if is_gone(&socket).await => return Err(NoContact::Gone),
@@ -83,9 +80,10 @@ impl Client {
                 ))));
             }
         };
-        if !VERSIONS.contains(&hello.version) {
+        if !SHIM_PROTOCOLS.contains(&hello.version) {
             return Err(NoContact::Strange(Error::Unavailable(format!(
-                "the shim of {} (wasmpod {}) speaks protocol version {}, this daemon {VERSIONS:?}",
+                "the shim of {} (wasmpod {}) speaks protocol version {}, this daemon \
+                 {SHIM_PROTOCOLS:?}",
                 socket.display(),
                 hello.build,
                 hello.version
@@ -106,7 +104,16 @@ pub async fn answer<T>(
     doing: &str,
     call: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T> {
-    match tokio::time::timeout(PATIENCE, call).await {
+    answer_within(PATIENCE, doing, call).await
+}
+
+/// As [`answer`], for a caller with another patience.
+pub async fn answer_within<T>(
+    patience: Duration,
+    doing: &str,
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T> {
+    match tokio::time::timeout(patience, call).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(failure(doing, &status)),
         Err(_) => Err(Error::Unavailable(format!("{doing}: the shim does not answer"))),

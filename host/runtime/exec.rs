@@ -137,7 +137,10 @@ impl Runtime {
             .records
             .container(&id)
             .ok_or_else(|| Error::not_found("container", id.as_str()))?;
-        if matches!(container.state, ContainerState::Exited { .. } | ContainerState::Removing) {
+        if matches!(
+            container.state,
+            ContainerState::Exited { .. } | ContainerState::Removing { .. }
+        ) {
             return Err(Error::WrongState {
                 id,
                 state: container.state.clone(),
@@ -158,7 +161,9 @@ impl Runtime {
         let shim = self.shim_of(container)?;
         let request = wire::UpdateContainerRequest {
             id: container.id.to_string(),
-            limits: Some(self.limits(resources)),
+            memory: resources.memory_limit,
+            descriptors: self.config.limits.descriptors,
+            cpuset_cpus: resources.cpuset_cpus.clone(),
         };
         answer("setting limits", shim.wire().update_container(request)).await.map(drop)
     }

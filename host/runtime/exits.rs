@@ -144,7 +144,9 @@ fn settle_lost(
     let change = |verb| Change::Container(container.id.clone(), verb);
     match (&container.state, found) {
         (
-            ContainerState::Exited { .. } | ContainerState::Creating | ContainerState::Removing,
+            ContainerState::Exited { .. }
+            | ContainerState::Creating
+            | ContainerState::Removing { .. },
             _,
         ) => Vec::new(),
         (_, Some(found)) => {

@@ -79,7 +79,7 @@ enum Stage {
 impl Stage {
     fn of(state: &ContainerState) -> Self {
         match state {
-            ContainerState::Creating | ContainerState::Removing => Self::Hidden,
+            ContainerState::Creating | ContainerState::Removing { .. } => Self::Hidden,
             ContainerState::Created | ContainerState::Starting => Self::Created,
             ContainerState::Running { .. } => Self::Running,
             ContainerState::Exited { .. } => Self::Exited,

@@ -5,7 +5,7 @@
 //! 2. A living one tells what it holds. What no record names is removed from it; records learn
 //!    what it says (a start that was under way, an exit that nobody heard).
 //! 3. Records that are still being made are forgotten, those being removed are removed.
-//! 4. Folders without a record vanish, limits are applied again.
+//! 4. Folders and cgroups without a record vanish, limits are applied again.
 //!
 //! Every step can be repeated: a daemon killed in here begins again.
 
@@ -132,6 +132,8 @@ impl Runtime {
         self.lose_homeless().await?;
         self.finish_halves().await?;
         self.sweep_strays()?;
+        let shims = self.records.read().shims.clone();
+        cgroup::sweep(&shims.into_values().flat_map(|shim| shim.cgroups).collect());
         self.apply_all_limits().await;
         self.shims.end_surplus().await;
         if let Some(used) = self.shims.engines() {
@@ -279,7 +281,9 @@ impl Runtime {
                 ContainerState::Creating => {
                     forget.push(Change::ForgetContainer(container.id.clone()));
                 }
-                ContainerState::Removing => self.finish_container_removal(&container).await?,
+                ContainerState::Removing { .. } => {
+                    self.finish_container_removal(&container).await?
+                }
                 _ => {}
             }
         }
@@ -332,7 +336,7 @@ impl Runtime {
 /// What a record learns from its shim; `None`: the shim does not hold the container.
 fn settle(container: &Container, told: Option<&wire::ContainerState>) -> Vec<Change> {
     use ContainerState as State;
-    if matches!(container.state, State::Creating | State::Removing | State::Exited { .. }) {
+    if matches!(container.state, State::Creating | State::Removing { .. } | State::Exited { .. }) {
         return Vec::new();
     }
     let lost = || {

@@ -6,12 +6,13 @@
 //! the other way: the record "removing" comes first, durably, and recovery finishes it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::change::Change;
-use super::client::{answer, failure};
+use super::client::{answer_within, failure};
 use super::records::now;
 use super::shims::{Seat, Shim};
-use super::{Runtime, etc_layer, sweep};
+use super::{Runtime, cgroup, etc_layer, sweep};
 use crate::error::{Error, Result};
 use crate::model::container::{ContainerState, ContainerVerb, Exit, Reason};
 use crate::model::cpuset::CpuSet;
@@ -23,6 +24,9 @@ use crate::proto::shim as wire;
 
 /// How many shims are asked for a place before giving up: one may be full, one may die.
 const PLACES: usize = 4;
+
+/// How long a shim may take to make a sandbox before another one is asked.
+const SEATING: Duration = Duration::from_secs(15);
 
 impl Runtime {
     pub(super) async fn make_sandbox(
@@ -94,10 +98,20 @@ impl Runtime {
             made.await
                 .unwrap_or_else(|_| Err(Error::Internal("making a layer panicked".to_owned())))
         };
-        let outcome = match tokio::join!(made, self.seat_sandbox(sandbox, place, request)) {
-            (Ok(()), Ok(seat)) => self.record_ready(sandbox, seat).await,
+        let (made, seat) = tokio::join!(made, self.seat_sandbox(sandbox, place, &request));
+        let outcome = match (made, seat) {
+            (Ok(()), Ok(seat)) => match self.record_ready(sandbox, seat).await {
+                // It died just after it had made the sandbox.
+                Err(Error::Unavailable(_)) => {
+                    match self.seat_sandbox(sandbox, place, &request).await {
+                        Ok(seat) => self.record_ready(sandbox, seat).await,
+                        Err(error) => Err(error),
+                    }
+                }
+                outcome => outcome,
+            },
             (Err(error), Ok(seat)) => {
-                let _ = seat.shim().wire().remove_sandbox(by_id(&sandbox.id)).await;
+                self.leave(seat.shim(), &sandbox.id).await;
                 Err(error)
             }
             (_, Err(error)) => Err(error),
@@ -117,8 +131,11 @@ impl Runtime {
             true => wire::create_sandbox_request::Network::Host,
             false => wire::create_sandbox_request::Network::Own,
         };
-        // CRI's pod resources are sums over the containers that name a limit, so a memory limit
-        // of theirs would end pods in which another container names none.
+        // CRI's pod resources are sums over the containers that name a limit, for whoever sizes a
+        // virtual machine: as a limit they would end pods in which another container names none.
+        // The pod's own limit is the one of its cgroup, which a kubelet sets (overhead included)
+        // where the pod, or each of its containers, has one.
+        let memory_limit = cgroup::memory_limit(&sandbox.config.cgroup_parent)?;
         let cpus = sandbox.config.resources.as_ref().map(|r| r.cpuset_cpus.clone());
         let cpuset_cpus = cpus.unwrap_or_default();
         if !cpuset_cpus.is_empty() {
@@ -130,7 +147,7 @@ impl Runtime {
             network: network.into(),
             etc_layer: self.folders.etc_layer(&sandbox.id).to_string_lossy().into_owned(),
             cpuset_cpus,
-            memory_limit: 0,
+            memory_limit: memory_limit.unwrap_or(0),
         })
     }
 
@@ -143,34 +160,70 @@ impl Runtime {
         }
     }
 
-    /// Asks one shim after the other, since one may be full or dead without the pool's knowing.
+    /// Asks one shim after the other: one may be full, dead without the pool's knowing, or die
+    /// in the middle of it.
     async fn seat_sandbox(
         &self,
         sandbox: &Sandbox,
         place: ProcessPlace,
+        request: &wire::CreateSandboxRequest,
+    ) -> Result<Seat> {
+        let mut left = PLACES;
+        loop {
+            left -= 1;
+            let seated = match self.seat(sandbox, place).await {
+                Ok(seat) => self.try_seat(sandbox, seat, request.clone()).await,
+                // A shim that cannot even be begun says so for most others too.
+                Err(error) => {
+                    left = left.min(1);
+                    Err(error)
+                }
+            };
+            match seated {
+                Err(Error::Exhausted(_) | Error::Unavailable(_)) if left > 0 => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_seat(
+        &self,
+        sandbox: &Sandbox,
+        seat: Seat,
         request: wire::CreateSandboxRequest,
     ) -> Result<Seat> {
-        let doing = "making a sandbox";
-        let mut seat = self.seat(sandbox, place).await?;
-        for _ in 1..PLACES {
-            let mut wire = seat.shim().wire();
-            match answer(doing, wire.create_sandbox(request.clone())).await {
-                Ok(_) => return Ok(seat),
-                Err(Error::Exhausted(_)) => seat.refused(),
-                Err(Error::Unavailable(_)) => {
-                    // Dead or about to be found so; full keeps others from it meanwhile.
-                    let _ = wire.remove_sandbox(by_id(&sandbox.id)).await;
-                    seat.refused();
-                }
-                Err(error) => {
-                    // It may have been made and the answer lost.
-                    let _ = wire.remove_sandbox(by_id(&sandbox.id)).await;
-                    return Err(error);
-                }
+        let shim = seat.shim().clone();
+        let mut wire = shim.wire();
+        let call = wire.create_sandbox(request);
+        let error = match answer_within(SEATING, "making a sandbox", call).await {
+            Ok(_) => return Ok(seat),
+            Err(error) => error,
+        };
+        match &error {
+            Error::Exhausted(_) => seat.refused(),
+            Error::Unavailable(_) => {
+                // Full keeps others from it meanwhile.
+                seat.refused();
+                self.leave(&shim, &sandbox.id).await;
             }
-            seat = self.seat(sandbox, place).await?;
+            // It may have been made and the answer lost.
+            _ => self.leave(&shim, &sandbox.id).await,
         }
-        Err(Error::Unavailable("no shim takes the sandbox".to_owned()))
+        Err(error)
+    }
+
+    /// Sees to it that a shim which failed does not keep the sandbox: buries it where it is dead,
+    /// so that its cgroup is free for the next, else asks it to, however late it hears.
+    async fn leave(&self, shim: &Arc<Shim>, id: &SandboxId) {
+        if super::client::is_gone(&shim.folder.socket()).await {
+            super::exits::bury(&self.shims, &shim.id).await;
+            return;
+        }
+        let (mut wire, request) = (shim.wire(), by_id(id));
+        tokio::spawn(async move {
+            // One that has died meanwhile keeps nothing.
+            let _ = wire.remove_sandbox(request).await;
+        });
     }
 
     async fn record_ready(&self, sandbox: &Sandbox, seat: Seat) -> Result<()> {
@@ -182,8 +235,12 @@ impl Runtime {
             seat.keep();
             return Ok(());
         }
-        let _ = shim.wire().remove_sandbox(by_id(&sandbox.id)).await;
+        self.leave(&shim, &sandbox.id).await;
         recorded?;
+        // As if it had never been ready: for the next try, or for the daemon after a kill.
+        let again =
+            vec![Change::ForgetSandbox(sandbox.id.clone()), Change::AddSandbox(sandbox.clone())];
+        self.records.change(again).await?;
         Err(Error::Unavailable("the sandbox's shim ended while it was made".to_owned()))
     }
 

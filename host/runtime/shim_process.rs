@@ -74,7 +74,7 @@ impl ShimFolder {
         command.arg0("wasmpod").arg("shim").arg("--dir").arg(&self.0);
         command.arg("--max-pods").arg(max_pods.to_string());
         command.env_clear();
-        for name in ["PATH", "RUST_LOG"] {
+        for name in ["PATH", crate::speech::VARIABLE] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
         command.current_dir("/").kill_on_drop(false);

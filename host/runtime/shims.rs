@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::cgroup::{self, Group};
 use super::change::Change;
-use super::client::{Client, NoContact, VERSIONS};
+use super::client::{Client, NoContact};
 use super::exits;
 use super::index::ShimRecord;
 use super::records::Records;
@@ -17,6 +17,7 @@ use super::shim_process::ShimFolder;
 use crate::error::{Error, Result};
 use crate::model::handler::ProcessPlace;
 use crate::model::ids::{SandboxId, ShimId};
+use crate::proto::SHIM_PROTOCOLS;
 use crate::proto::shim as wire;
 
 /// After how many sandboxes a shim is asked whether it has room still.
@@ -127,7 +128,7 @@ impl Seat {
 /// Descriptors, mappings or threads may run out before the number of pods does.
 async fn ask_room(shim: Arc<Shim>) {
     let mut wire = shim.wire();
-    let hello = wire.hello(wire::HelloRequest { versions: VERSIONS.to_vec() });
+    let hello = wire.hello(wire::HelloRequest { versions: SHIM_PROTOCOLS.to_vec() });
     if hello.await.is_ok_and(|hello| hello.into_inner().room == 0) {
         shim.full.store(true, Ordering::Relaxed);
     }

@@ -94,6 +94,13 @@ impl Runtime {
         ready.iter().filter_map(of_sandbox).collect()
     }
 
+    /// Threads of a container that stay in system calls now; 0 where no shim knows it.
+    pub async fn stuck_threads(&self, container: &Container) -> u32 {
+        let shim = self.records.sandbox(&container.sandbox).and_then(|s| s.shim.clone());
+        let counted = self.count(shim.into_iter().collect(), vec![container.id.to_string()]).await;
+        counted.containers.get(container.id.as_str()).map_or(0, |stats| stats.stuck_threads)
+    }
+
     /// Asks the shims; no ids means everything they hold.
     async fn count(&self, shims: BTreeSet<ShimId>, container_ids: Vec<String>) -> Counted {
         let asked = shims.iter().filter_map(|id| self.shims.get(Some(id)).ok()).map(|shim| {

@@ -44,7 +44,9 @@ impl Runtime {
             match &container.state {
                 ContainerState::Exited { exit, .. } => return Ok(Some(exit.clone())),
                 ContainerState::Starting | ContainerState::Running { .. } => {}
-                ContainerState::Creating | ContainerState::Created | ContainerState::Removing => {
+                ContainerState::Creating
+                | ContainerState::Created
+                | ContainerState::Removing { .. } => {
                     return Ok(None);
                 }
             }

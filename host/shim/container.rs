@@ -11,8 +11,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use super::cpu::{self, Member, Threads};
-use super::guest::{Context, Network, Stdin};
+use super::guest::{Begun, Context, Network, Stdin};
 use super::host::Host;
+use super::input::Input;
 use super::kill::Kill;
 use super::ledger::{Budget, Ledger};
 use super::log::LogFile;
@@ -22,6 +23,7 @@ use super::phase::{Phase, Verb};
 use super::programs::{Code, Loaded};
 use super::sandbox::Sandbox;
 use super::sessions::Sessions;
+use super::stuck::{Part, Stuck};
 use super::wasi::fs::Root;
 use super::{ending, lock};
 use crate::error::{Error, Result};
@@ -52,9 +54,19 @@ pub struct ContainerSpec {
     pub working_dir: String,
     /// The entry module's path inside the root.
     pub entry_path: String,
+    pub stdin: StdinSource,
     /// `None` discards output.
     pub log_path: Option<PathBuf>,
     pub limits: Limits,
+}
+
+/// Where a main program's standard input comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StdinSource {
+    /// It ends at once.
+    Nothing,
+    /// A pipe whose other end the container holds.
+    Pipe,
 }
 
 #[derive(Clone, Debug)]
@@ -76,6 +88,17 @@ pub struct Limits {
     pub cpus: Option<CpuSet>,
 }
 
+/// The limits that can change while a container lives.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// Bytes; `u64::MAX` sets no limit.
+    pub memory: u64,
+    /// `None` leaves it as it is.
+    pub descriptors: Option<u32>,
+    /// `None` leaves the sandbox's.
+    pub cpus: Option<CpuSet>,
+}
+
 pub struct Container {
     pub spec: ContainerSpec,
     pub sandbox: Arc<Sandbox>,
@@ -93,7 +116,9 @@ pub struct Container {
     ended: AtomicBool,
     /// The signal a kill stands for; 0 while there was none.
     signal: AtomicU32,
-    stuck: AtomicU32,
+    pub stuck: Stuck,
+    /// The main thread's.
+    pub part: Part,
     orders: mpsc::Sender<Order>,
     parts: Mutex<Option<Arc<Parts>>>,
 }
@@ -112,6 +137,8 @@ pub struct Parts {
     pub root: Arc<Root>,
     pub tree: Tree,
     pub log: Option<Arc<LogFile>>,
+    /// `None`: standard input is empty.
+    pub input: Option<Input>,
 }
 
 impl Container {
@@ -124,6 +151,7 @@ impl Container {
         let (orders, to_follow) = mpsc::channel();
         let memory = Budget::within(sandbox.memory.clone(), spec.limits.memory);
         let cpus = spec.limits.cpus.clone().or_else(|| sandbox.spec.cpus.clone());
+        let stuck = Stuck::default();
         let container = Self {
             ledger: Arc::new(Ledger::new(memory, spec.limits.descriptors, spec.limits.handles)),
             kill: Arc::new(Kill::new(host.engine.clone())),
@@ -134,7 +162,8 @@ impl Container {
             started: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             signal: AtomicU32::new(0),
-            stuck: AtomicU32::new(0),
+            part: stuck.part(),
+            stuck,
             orders,
             parts: Mutex::new(None),
             spec,
@@ -154,11 +183,6 @@ impl Container {
 
     pub fn is_running(&self) -> bool {
         matches!(*self.phase.borrow(), Phase::Running { .. })
-    }
-
-    /// Threads of it that were left behind in a system call.
-    pub fn stuck_threads(&self) -> u32 {
-        self.stuck.load(Ordering::Relaxed)
     }
 
     /// What was built; [`Error::Precondition`] before that and after the end.
@@ -219,7 +243,7 @@ impl Container {
     /// Gives up on the thread: its mounts go as soon as its system call returns.
     async fn leave_behind(&self) -> Exit {
         tracing::error!(container = %self.id(), "a thread is stuck in a system call");
-        self.count_stuck(1);
+        self.part.leave_behind();
         let parts = lock(&self.parts).take();
         if let Some(parts) = parts {
             let taken = on_thread("w-umount", move || parts.tree.take_down());
@@ -231,20 +255,19 @@ impl Container {
         self.exited().await
     }
 
-    /// Replaces the limits, for running threads too; on an error nothing has changed. The number
-    /// of handles is fixed when a Store is made.
-    pub fn update(&self, limits: &Limits) -> Result<()> {
+    /// Replaces the limits, for running threads too; on an error nothing has changed.
+    pub fn update(&self, update: &Update) -> Result<()> {
         let mut own = lock(&self.cpus);
-        let cpus = limits.cpus.clone().or_else(|| self.sandbox.spec.cpus.clone());
+        let cpus = update.cpus.clone().or_else(|| self.sandbox.spec.cpus.clone());
         if *own != cpus {
             let mut threads = self.threads.ids();
             threads.extend(self.kill.threads());
             cpu::pin(&threads, cpus.as_ref().unwrap_or(&self.host.cpus))?;
             *own = cpus;
         }
-        self.ledger.memory.set_limit(limits.memory);
-        if limits.descriptors != 0 {
-            self.ledger.descriptors.set_limit(u64::from(limits.descriptors));
+        self.ledger.memory.set_limit(update.memory);
+        if let Some(descriptors) = update.descriptors {
+            self.ledger.descriptors.set_limit(u64::from(descriptors));
         }
         Ok(())
     }
@@ -267,12 +290,13 @@ impl Container {
             env: self.spec.env.clone(),
             root,
             working_dir: self.spec.working_dir.clone(),
-            stdin: Stdin::Empty,
+            stdin: run.stdin,
             stdout: run.stdout,
             stderr: run.stderr,
             ledger: self.ledger.clone(),
             kill: run.kill,
             network: Network::Allowed,
+            begun: run.begun,
         }
     }
 
@@ -321,10 +345,6 @@ impl Container {
         self.go(Verb::End(exit));
     }
 
-    pub fn count_stuck(&self, threads: u32) {
-        self.stuck.fetch_add(threads, Ordering::Relaxed);
-    }
-
     fn go(&self, verb: Verb) {
         self.phase.send_if_modified(|phase| match phase.after(verb) {
             Some(next) => {
@@ -339,9 +359,11 @@ impl Container {
 /// What differs between the main program's run and an exec's.
 pub struct Run {
     pub argv: Vec<String>,
+    pub stdin: Stdin,
     pub stdout: Arc<dyn Output>,
     pub stderr: Arc<dyn Output>,
     pub kill: Arc<Kill>,
+    pub begun: Option<Begun>,
 }
 
 /// Kills and interrupts until `gone` resolves; `None` when it does not for [`PATIENCE`].

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tonic::{Code as GrpcCode, Status};
 
-use super::container::{ContainerSpec, Limits, RootFs};
+use super::container::{ContainerSpec, Limits, RootFs, StdinSource, Update};
 use super::exec::{ExecOutcome, ExecSpec};
 use super::guest::Form;
 use super::mounts::{MountAccess, MountPropagation, MountSpec, RootAccess};
@@ -83,12 +83,21 @@ pub fn container_spec(asked: wire::CreateContainerRequest, host: &Host) -> Resul
         env: asked.env,
         working_dir: if asked.working_dir.is_empty() { "/".to_owned() } else { asked.working_dir },
         entry_path: asked.entry_path,
+        stdin: if asked.stdin { StdinSource::Pipe } else { StdinSource::Nothing },
         log_path: optional_path(&asked.log_path)?,
         limits: limits(asked.limits.unwrap_or_default(), host)?,
     })
 }
 
-pub fn limits(asked: wire::Limits, host: &Host) -> Result<Limits> {
+pub fn update(asked: wire::UpdateContainerRequest, host: &Host) -> Result<Update> {
+    Ok(Update {
+        memory: bytes(asked.memory),
+        descriptors: (asked.descriptors > 0).then_some(asked.descriptors),
+        cpus: cpu::parse(&asked.cpuset_cpus, &host.machine)?,
+    })
+}
+
+fn limits(asked: wire::Limits, host: &Host) -> Result<Limits> {
     Ok(Limits {
         memory: bytes(asked.memory),
         descriptors: asked.descriptors,

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::container::{self, Container, Parts, Run};
+use super::container::{Container, Parts, Run, end};
 use super::ending;
+use super::guest::Stdin;
 use super::kill::Kill;
 use super::output::{Capture, Output};
 use super::programs::{Code, Loaded};
@@ -61,6 +62,8 @@ pub async fn exec(
     let timeout = spec.timeout;
     let (done, mut is_done) = oneshot::channel();
     let (own, own_kill, own_outputs) = (container.clone(), kill.clone(), outputs.clone());
+    let part = container.stuck.part();
+    let own_part = part.clone();
     std::thread::Builder::new()
         .name(thread_name('x', container.id().as_str()))
         .stack_size(THREAD_STACK)
@@ -70,25 +73,31 @@ pub async fn exec(
             drop(parts);
             drop(own);
             drop(session);
+            own_part.over();
             // Whoever asked may have given up.
             let _ = done.send(result);
         })
         .map_err(|error| Error::Exhausted(format!("starting an exec's thread: {error}")))?;
 
-    let ended = tokio::select! {
-        ended = &mut is_done => Some(ended),
-        () = elapsed(timeout) => None,
-        _ = caller => None,
+    let (ended, container_ended) = tokio::select! {
+        ended = &mut is_done => (Some(ended), false),
+        () = elapsed(timeout) => (None, false),
+        _ = caller => (None, false),
+        // Its sessions have been ended by then; one that stays is not waited for.
+        _ = container.exited() => (None, true),
     };
+    let failed = || Error::Internal("an exec's thread failed".to_owned());
     let exit = match ended {
-        Some(Ok(result)) => Some(result?),
-        Some(Err(_)) => return Err(Error::Internal("an exec's thread failed".to_owned())),
-        None => {
-            if container::end(&kill, is_done).await.is_none() {
-                container.count_stuck(1);
+        Some(ended) => Some(ended.map_err(|_| failed())??),
+        None => match end(&kill, is_done).await {
+            Some(ended) if container_ended => Some(ended.map_err(|_| failed())??),
+            Some(_) => None,
+            None => {
+                tracing::error!(container = %container.id(), "an exec is stuck in a system call");
+                part.leave_behind();
+                container_ended.then(ending::stuck)
             }
-            None
-        }
+        },
     };
     Ok(ExecOutcome { stdout: outputs.stdout.take(), stderr: outputs.stderr.take(), exit })
 }
@@ -123,7 +132,15 @@ fn run(
     };
     let context = container.context(
         parts.root.clone(),
-        Run { argv: spec.argv, stdout: outputs.stdout, stderr: outputs.stderr.clone(), kill },
+        Run {
+            argv: spec.argv,
+            // CRI's ExecSync has no input.
+            stdin: Stdin::Empty,
+            stdout: outputs.stdout,
+            stderr: outputs.stderr.clone(),
+            kill,
+            begun: None,
+        },
     );
     let exit = match catch_unwind(AssertUnwindSafe(|| program.run(context))) {
         Ok(ended) => ending::exit_of(ended, SIGKILL),

@@ -36,6 +36,19 @@ pub struct Context {
     pub kill: Arc<Kill>,
     /// Whether sockets may be opened at all (host network or own namespace both count).
     pub network: Network,
+    /// Called when all that is not the guest's own doing has succeeded, just before its first
+    /// instruction: from then on it runs. Never called for one that cannot be begun.
+    pub begun: Option<Begun>,
+}
+
+/// See [`Context::begun`].
+pub type Begun = Box<dyn FnOnce() + Send>;
+
+impl Context {
+    /// For the kinds: see [`Context::begun`].
+    pub fn take_begun(&mut self) -> Begun {
+        self.begun.take().unwrap_or_else(|| Box::new(|| {}))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

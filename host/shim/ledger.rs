@@ -62,6 +62,17 @@ impl Budget {
         true
     }
 
+    /// Whose limit keeps `amount` from being taken.
+    fn refusal(&self, amount: u64) -> OutOfMemory {
+        let limit = self.limit();
+        match &self.parent {
+            Some(pod) if self.used().checked_add(amount).is_some_and(|sum| sum <= limit) => {
+                OutOfMemory::Pod { limit: pod.limit() }
+            }
+            _ => OutOfMemory::Container { limit },
+        }
+    }
+
     pub fn give_back(&self, amount: u64) {
         self.used.fetch_sub(amount, Ordering::Relaxed);
         if let Some(parent) = &self.parent {
@@ -112,11 +123,13 @@ impl Drop for DescriptorPermit {
     }
 }
 
-/// The error that ends a guest which is over its memory limit.
+/// The error that ends a guest which is over its memory limit, or over its pod's.
 #[derive(Debug, thiserror::Error)]
-#[error("out of memory: the limit is {limit} bytes")]
-pub struct OutOfMemory {
-    pub limit: u64,
+pub enum OutOfMemory {
+    #[error("out of memory: the limit is {limit} bytes")]
+    Container { limit: u64 },
+    #[error("out of memory: the limit of the pod's containers together is {limit} bytes")]
+    Pod { limit: u64 },
 }
 
 /// A Store's limiter over a container's ledger. Gives back what it took when dropped, so it
@@ -142,7 +155,7 @@ impl Limiter {
             return Ok(());
         }
         self.ledger.out_of_memory.store(true, Ordering::Relaxed);
-        Err(wasmtime::Error::new(OutOfMemory { limit: self.ledger.memory.limit() }))
+        Err(wasmtime::Error::new(self.ledger.memory.refusal(bytes)))
     }
 }
 

@@ -2,20 +2,21 @@
 //! runs on the server's thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::container::{Container, Order, Parts, Run};
-use super::guest::{Ended, Program};
+use super::container::{Container, Order, Parts, Run, StdinSource};
+use super::guest::{Ended, Program, Stdin};
+use super::input::Input;
 use super::log::{LogFile, Stream};
 use super::mounts::{self, RootSpec};
 use super::output::{Discard, Output};
 use super::programs::Loaded;
 use super::sandbox::thread_name;
 use super::wasi::fs::Root;
-use super::{clock, ending};
+use super::{clock, ending, lock};
 use crate::engine::THREAD_STACK;
 use crate::error::{Error, Result};
 use crate::model::container::{Exit, Reason};
@@ -64,14 +65,45 @@ fn live(
     // Whoever asked may have gone: the container waits until it is started or ended.
     let _ = built.send(Ok(()));
     let (exit, refusal) = follow(container, parts, orders);
-    container
-        .count_stuck(u32::try_from(container.sessions.end(SESSIONS_PATIENCE)).unwrap_or(u32::MAX));
+    // Whoever waits for a session counts one that stays.
+    let left = container.sessions.end(SESSIONS_PATIENCE);
+    if left > 0 {
+        tracing::error!(container = %container.id(), left, "sessions are stuck in system calls");
+    }
     note(container, &exit);
     dismantle(container);
     drop(member);
+    container.part.over();
     container.publish(exit);
     if let Some(refusal) = refusal {
         refusal.tell();
+    }
+}
+
+/// A start that is under way: answered when the guest begins, or with why it could not.
+struct Start {
+    container: Arc<Container>,
+    answer: Mutex<Option<oneshot::Sender<Result<i64>>>>,
+}
+
+impl Start {
+    /// The guest runs from now on; told once.
+    fn begin(&self) {
+        let Some(answer) = lock(&self.answer).take() else { return };
+        let started_at = clock::now();
+        self.container.begin(started_at);
+        // Whoever asked may have gone; the guest runs all the same.
+        let _ = answer.send(Ok(started_at));
+    }
+
+    /// What is to be told of an `exit` that came before the guest could begin.
+    fn refusal(&self, exit: &Exit) -> Option<Refusal> {
+        if exit.reason != Reason::StartError {
+            // Killed at this very moment: as if it had run.
+            self.begin();
+        }
+        let answer = lock(&self.answer).take()?;
+        Some(Refusal { answer, sentence: exit.message.clone() })
     }
 }
 
@@ -98,34 +130,33 @@ fn follow(
         Ok(Order::End { signal }) => return (ending::signaled(signal), None),
         Err(mpsc::RecvError) => return (ending::signaled(container.signal()), None),
     };
-    let program = match &parts.program {
-        Loaded::Ready(program) => program.clone(),
-        Loaded::Unlinkable(sentence) => {
-            let exit = ending::exit_of(Ended::NotStarted(sentence.clone()), 0);
-            return (exit, Some(Refusal { answer, sentence: sentence.clone() }));
-        }
+    let start = Arc::new(Start { container: container.clone(), answer: Mutex::new(Some(answer)) });
+    let exit = match &parts.program {
+        Loaded::Ready(program) => run(container, &parts, (program, &start)),
+        Loaded::Unlinkable(sentence) => ending::exit_of(Ended::NotStarted(sentence.clone()), 0),
     };
-    let started_at = clock::now();
-    container.begin(started_at);
-    // Whoever asked may have gone; the guest runs all the same.
-    let _ = answer.send(Ok(started_at));
-    (run(container, &parts, &program), None)
+    let refusal = start.refusal(&exit);
+    (exit, refusal)
 }
 
-fn run(container: &Arc<Container>, parts: &Parts, program: &Program) -> Exit {
+fn run(container: &Container, parts: &Parts, (program, start): (&Program, &Arc<Start>)) -> Exit {
     let output = |stream| -> Arc<dyn Output> {
         match &parts.log {
             Some(log) => log.output(stream),
             None => Arc::new(Discard),
         }
     };
+    let stdin = parts.input.as_ref().and_then(Input::take_reader);
+    let begun = start.clone();
     let context = container.context(
         parts.root.clone(),
         Run {
             argv: container.spec.argv.clone(),
+            stdin: stdin.map_or(Stdin::Empty, Stdin::Descriptor),
             stdout: output(Stream::Stdout),
             stderr: output(Stream::Stderr),
             kill: container.kill.clone(),
+            begun: Some(Box::new(move || begun.begin())),
         },
     );
     match catch_unwind(AssertUnwindSafe(|| program.run(context))) {
@@ -142,6 +173,10 @@ fn build(container: &Container) -> Result<Arc<Parts>> {
     let program = host.programs.load(&spec.code)?;
     container.kill.check().map_err(stopped)?;
     let log = spec.log_path.as_deref().map(LogFile::open).transpose()?;
+    let input = match spec.stdin {
+        StdinSource::Pipe => Some(Input::open()?),
+        StdinSource::Nothing => None,
+    };
     let at = host.roots.join(spec.id.as_str());
     std::fs::create_dir(&at).map_err(Error::io(format!("making {}", at.display())))?;
     let layers = container.sandbox.spec.etc_layer.iter().chain(&spec.root.layers);
@@ -171,22 +206,9 @@ fn build(container: &Container) -> Result<Arc<Parts>> {
         }
     };
     let root = Arc::new(Root::new(dir, container.ledger.clone(), host.devices.clone()));
-    make_folders(&root, &spec.working_dir);
-    let parts = container.install(Parts { program, root, tree, log });
+    let parts = container.install(Parts { program, root, tree, log, input });
     container.kill.check().map_err(stopped)?;
     Ok(parts)
-}
-
-/// Makes the working directory where it is not there, as OCI runtimes do. Where it cannot be
-/// made, the guest's start says so.
-fn make_folders(root: &Root, path: &str) {
-    let Ok(top) = root.top() else { return };
-    for (at, _) in path.match_indices('/').chain([(path.len(), "")]) {
-        let folder = path.get(..at).unwrap_or(path);
-        if !folder.is_empty() {
-            let _ = root.make_dir(&top, folder.as_bytes());
-        }
-    }
 }
 
 /// Takes down what the container was made of; its descriptors are closed when this returns.

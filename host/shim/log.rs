@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::fmt::temporal::DateTimePrinter;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use super::output::Output;
 use crate::error::{Error, Result};
@@ -57,8 +59,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Refuses what is no regular file; a FIFO would keep whoever opens it until somebody reads.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o640).open(path)
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let opened =
+        OpenOptions::new().create(true).append(true).mode(0o640).custom_flags(flags).open(path);
+    let other = || io::Error::other("it is no regular file");
+    match opened {
+        Ok(file) if file.metadata()?.is_file() => Ok(file),
+        Ok(_) => Err(other()),
+        // What the kernel says of a FIFO that nobody reads, and of a socket.
+        Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => Err(other()),
+        Err(error) => Err(error),
+    }
 }
 
 impl LogFile {
@@ -165,34 +178,47 @@ impl Sink {
             }
             let text = format!("wasmpod: {} bytes of log could not be written here", self.lost);
             notice.line(text.as_bytes());
-            if !self.write_all(&notice.bytes) {
+            if self.write_all(&notice.bytes).is_err() {
                 self.lost += entries.len() as u64;
                 return;
             }
             self.lost = 0;
             self.torn = false;
         }
-        if !self.write_all(entries) {
-            tracing::warn!(path = %path.display(), bytes = entries.len(), "log entries lost");
-            self.lost += entries.len() as u64;
+        if let Err(lost) = self.write_all(entries) {
+            if self.lost == 0 {
+                tracing::warn!(path = %path.display(), lost, "the log cannot be written");
+            }
+            self.lost += lost as u64;
         }
     }
 
-    fn write_all(&mut self, mut bytes: &[u8]) -> bool {
-        let mut begun = false;
-        while !bytes.is_empty() {
-            match self.file.write(bytes) {
+    /// The error is how many bytes at the end of `bytes` are not in the file; those that are end
+    /// with a whole entry wherever the file lets itself be cut.
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), usize> {
+        let mut written = 0;
+        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            match self.file.write(rest) {
                 Ok(0) => break,
-                Ok(count) => {
-                    begun = true;
-                    bytes = bytes.get(count..).unwrap_or_default();
-                }
+                Ok(count) => written += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => break,
             }
         }
-        self.torn = self.torn || (begun && !bytes.is_empty());
-        bytes.is_empty()
+        if written == bytes.len() {
+            return Ok(());
+        }
+        let begun = bytes.get(..written).unwrap_or_default();
+        let whole = begun.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        if whole < written && self.cut(written - whole).is_err() {
+            self.torn = true;
+        }
+        Err(bytes.len() - whole)
+    }
+
+    fn cut(&self, bytes: usize) -> io::Result<()> {
+        let length = self.file.metadata()?.len();
+        self.file.set_len(length.saturating_sub(bytes as u64))
     }
 }
 
@@ -301,6 +327,22 @@ mod tests {
         let all: Vec<u8> = parts.iter().flat_map(|part| read(part, "stdout").0).collect();
         let expected: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
         assert_eq!(all, expected.as_bytes());
+    }
+
+    #[test]
+    fn a_fifo_is_no_log_and_keeps_nobody_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let error = LogFile::open(&path).err().unwrap().to_string();
+        assert!(error.contains("fifo") && error.ends_with("it is no regular file"), "{error}");
+        let _reader = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(&path)
+            .unwrap();
+        assert!(LogFile::open(&path).is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod exec;
 mod exits;
 pub mod guest;
 mod host;
+mod input;
 pub mod kill;
 pub mod ledger;
 mod life;
@@ -32,6 +33,7 @@ mod room;
 mod sandbox;
 mod server;
 mod sessions;
+mod stuck;
 #[cfg(test)]
 mod tests;
 pub mod wasi;

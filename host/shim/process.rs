@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::Mode;
 use rustix::mount::UnmountFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 use tonic::transport::Server as Transport;
-use tracing_subscriber::EnvFilter;
 
 use super::connections::LONELY;
 use super::exits::Exits;
@@ -46,7 +46,16 @@ pub fn main(dir: &Path, options: Options) -> Result<()> {
     let dir = std::fs::canonicalize(dir)
         .map_err(Error::io(format!("opening the shim's folder {}", dir.display())))?;
     let listener = take_listener()?;
-    speak();
+    // The daemon points standard error at the shim's log file.
+    crate::speech::to_stderr();
+    // What guests make has the mode that Kubernetes' volumes count on, whoever began the daemon.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    // Guests have the user that the shim has and nothing besides: what ContainerStatus tells.
+    if rustix::process::geteuid().is_root()
+        && let Err(error) = rustix::thread::set_thread_groups(&[])
+    {
+        tracing::warn!(%error, "the shim keeps the daemon's supplemental groups");
+    }
     // A session of its own, so that no terminal's signal reaches it; a session leader has one.
     let _ = rustix::process::setsid();
     raise_descriptor_limit();
@@ -144,18 +153,6 @@ fn take_listener() -> Result<UnixListener> {
     let listener = UnixListener::from(socket);
     listener.set_nonblocking(true).map_err(Error::io("setting the listening socket up"))?;
     Ok(listener)
-}
-
-/// The daemon points standard error at the shim's log file.
-fn speak() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let told = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .with_writer(std::io::stderr)
-        .try_init();
-    // Whoever set a subscriber before keeps it.
-    drop(told);
 }
 
 fn raise_descriptor_limit() {

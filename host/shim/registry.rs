@@ -141,7 +141,7 @@ impl Registry {
     ) -> Option<(Exit, u32)> {
         let container = self.container(id).ok()?;
         let exit = container.stop(signal, grace).await;
-        Some((exit, container.stuck_threads()))
+        Some((exit, container.stuck.count()))
     }
 
     pub async fn remove_container(&self, id: &ContainerId) {

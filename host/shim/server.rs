@@ -17,7 +17,7 @@ use super::sandbox::Sandbox;
 use super::{clock, convert, exec, resolve, room};
 use crate::error::{Error, Result};
 use crate::model::ids::SandboxId;
-use crate::proto::SHIM_PROTOCOL;
+use crate::proto::SHIM_PROTOCOLS;
 use crate::proto::shim::shim_server::Shim;
 use crate::proto::shim::{self as wire, Empty};
 
@@ -51,13 +51,16 @@ impl Shim for Server {
         request: Request<wire::HelloRequest>,
     ) -> Result<Response<wire::HelloResponse>, Status> {
         let versions = request.into_inner().versions;
-        if !versions.contains(&SHIM_PROTOCOL) {
-            return Err(Status::failed_precondition(format!(
-                "this shim speaks protocol version {SHIM_PROTOCOL}, the daemon {versions:?}"
-            )));
-        }
+        let common = SHIM_PROTOCOLS.into_iter().find(|version| versions.contains(version));
+        let version = common.ok_or_else(|| {
+            Status::failed_precondition(format!(
+                "the shim (wasmpod {}) speaks protocol versions {SHIM_PROTOCOLS:?}, the daemon \
+                 {versions:?}: drain the node's pods before going that far",
+                env!("CARGO_PKG_VERSION")
+            ))
+        })?;
         Ok(Response::new(wire::HelloResponse {
-            version: SHIM_PROTOCOL,
+            version,
             pid: std::process::id(),
             room: room::left(&self.registry, self.max_pods),
             build: env!("CARGO_PKG_VERSION").to_owned(),
@@ -188,8 +191,7 @@ impl Shim for Server {
         whole(async move {
             let asked = request.into_inner();
             let container = registry.container(&convert::container_id(&asked.id)?)?;
-            let limits = convert::limits(asked.limits.unwrap_or_default(), &registry.host)?;
-            container.update(&limits)?;
+            container.update(&convert::update(asked, &registry.host)?)?;
             Ok(Empty {})
         })
         .await
@@ -304,6 +306,7 @@ fn container_stats(container: &Container) -> wire::ContainerStats {
         memory_limit: if limit == u64::MAX { 0 } else { limit },
         threads: u32::try_from(container.threads.count()).unwrap_or(u32::MAX),
         descriptors: u32::try_from(ledger.descriptors.used()).unwrap_or(u32::MAX),
+        stuck_threads: container.stuck.count(),
     }
 }
 

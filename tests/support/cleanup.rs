@@ -52,7 +52,7 @@ async fn remove_all(socket: &Path) {
 /// Kills what still runs on this folder, unmounts what is still mounted under it, removes the
 /// cgroups that its processes leave.
 pub fn sweep(folder: &Path) {
-    let mut cgroups = BTreeSet::new();
+    let mut cgroups = cgroups_of(&shim_folders(folder));
     let begun = Instant::now();
     loop {
         let pids = processes_on(folder);
@@ -80,6 +80,20 @@ pub fn sweep(folder: &Path) {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+/// The names of the shims' folders under a state folder.
+pub fn shim_folders(state: &Path) -> Vec<String> {
+    let entries = fs::read_dir(state.join("shims")).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// The groups of these names that are there, in every hierarchy.
+pub fn cgroups_of(names: &[String]) -> BTreeSet<PathBuf> {
+    let roots = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    let roots = roots.map(|entry| entry.path()).chain([PathBuf::from("/sys/fs/cgroup")]);
+    let groups = roots.flat_map(|root| names.iter().map(move |n| root.join("wasmpod").join(n)));
+    groups.filter(|group| group.is_dir()).collect()
 }
 
 /// Pids of the shims whose folders are under a state folder, sorted.

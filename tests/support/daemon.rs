@@ -192,6 +192,16 @@ impl Daemon {
         cleanup::shims(&self.state())
     }
 
+    /// The names of its shims' folders, which are those of their cgroups.
+    pub fn shim_names(&self) -> Vec<String> {
+        cleanup::shim_folders(&self.state())
+    }
+
+    /// The cgroups of these names that are there, in every hierarchy.
+    pub fn cgroups(&self, names: &[String]) -> Vec<PathBuf> {
+        cleanup::cgroups_of(names).into_iter().collect()
+    }
+
     /// The daemon's own log so far.
     pub fn own_log(&self) -> String {
         fs::read_to_string(self.path.join("daemon.log")).unwrap_or_default()

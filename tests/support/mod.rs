@@ -30,6 +30,7 @@ mod guests;
 mod logs;
 mod messages;
 mod pods;
+mod tarpit;
 mod wait;
 
 pub use daemon::Daemon;
@@ -37,6 +38,7 @@ pub use guests::{guest, guest_folder};
 pub use logs::{Line, Log};
 pub use messages::{container, env, host_network, mount, mount_read_only, sandbox};
 pub use pods::{Container, Pod};
+pub use tarpit::Tarpit;
 pub use wait::{DEADLINE, eventually, eventually_async};
 
 /// Is this process root? If not, says loudly that the test is skipped.

@@ -149,7 +149,10 @@ fn state(state: &ContainerState) -> cri::ContainerState {
         }
         ContainerState::Running { .. } => cri::ContainerState::ContainerRunning,
         ContainerState::Exited { .. } => cri::ContainerState::ContainerExited,
-        ContainerState::Removing => cri::ContainerState::ContainerUnknown,
+        // It is shown as it was, until it is gone.
+        ContainerState::Removing { exit: Some(_), .. } => cri::ContainerState::ContainerExited,
+        ContainerState::Removing { started_at: 0, .. } => cri::ContainerState::ContainerCreated,
+        ContainerState::Removing { .. } => cri::ContainerState::ContainerRunning,
     }
 }
 
@@ -169,13 +172,10 @@ pub fn item(container: &Container) -> cri::Container {
 }
 
 pub fn status(container: &Container) -> cri::ContainerStatus {
-    let (started_at, exit) = match &container.state {
-        ContainerState::Running { started_at } => (*started_at, None),
-        ContainerState::Exited { started_at, exit } => (*started_at, Some(exit)),
-        _ => (0, None),
-    };
-    // Guests have no user of their own: what they do to files, the shim's user does, and that is
-    // the daemon's.
+    let (started_at, exit) = (container.state.started_at(), container.state.exit());
+    // containerd shows the ids that the container's first process was given. Guests have none of
+    // their own yet (run_as_user and its kin are refused): what they do to files, the shim's user
+    // does, and that is the daemon's, without any supplemental group.
     let user = cri::LinuxContainerUser {
         uid: rustix::process::geteuid().as_raw().into(),
         gid: rustix::process::getegid().as_raw().into(),

@@ -5,7 +5,7 @@ use tonic::Code;
 use super::bench::{Bench, with_shim};
 use super::guests;
 use crate::model::exits::{JOURNAL, parse};
-use crate::proto::SHIM_PROTOCOL;
+use crate::proto::SHIM_PROTOCOLS;
 use crate::proto::shim::{self as wire};
 
 #[test]
@@ -14,10 +14,11 @@ fn a_version_is_agreed_on_and_room_shrinks() {
         let hello = |versions: Vec<u32>| wire::HelloRequest { versions };
         let error = shim.client.hello(hello(vec![99])).await.expect_err("unknown");
         assert_eq!(error.code(), Code::FailedPrecondition);
-        let before = shim.client.hello(hello(vec![99, SHIM_PROTOCOL])).await.expect("agrees");
-        assert_eq!(before.get_ref().version, SHIM_PROTOCOL);
+        let before =
+            shim.client.hello(hello([&[99], &SHIM_PROTOCOLS[..]].concat())).await.expect("agrees");
+        assert_eq!(before.get_ref().version, SHIM_PROTOCOLS[0]);
         shim.sandbox().await;
-        let after = shim.client.hello(hello(vec![SHIM_PROTOCOL])).await.expect("agrees");
+        let after = shim.client.hello(hello(SHIM_PROTOCOLS.to_vec())).await.expect("agrees");
         assert_eq!(after.get_ref().room, before.get_ref().room - 1);
     });
 }
@@ -29,11 +30,9 @@ fn limits_change_while_the_guest_runs_and_bad_ones_change_nothing() {
         let id = shim.run(&sandbox, guests::WAIT).await;
         let update = |cpus: &str, memory: i64| wire::UpdateContainerRequest {
             id: id.clone(),
-            limits: Some(wire::Limits {
-                memory,
-                cpuset_cpus: cpus.to_owned(),
-                ..Default::default()
-            }),
+            memory,
+            descriptors: 0,
+            cpuset_cpus: cpus.to_owned(),
         };
         let own = crate::shim::cpu::own();
         let last = own.iter().last().expect("a CPU").to_string();

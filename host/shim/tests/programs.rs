@@ -52,18 +52,31 @@ fn corrupt_machine_code_is_never_run_and_can_be_made_anew() {
 }
 
 #[test]
-fn a_working_directory_that_the_image_lacks_is_made_where_the_root_is_writable() {
+fn a_missing_working_directory_is_made_and_one_that_cannot_be_is_a_failed_start() {
     with_shim(async |mut shim: Bench| {
         let sandbox = shim.sandbox().await;
-        for (readonly, code, reason) in [(false, 0, "Completed"), (true, 128, "StartError")] {
+        for readonly in [false, true] {
             let mut request = shim.request(&sandbox, guests::HELLO);
             request.working_dir = "/var/app/data".to_owned();
             request.root.as_mut().expect("a root").readonly = readonly;
             let id = request.id.clone();
             shim.client.create_container(request).await.expect("creates");
-            shim.start(&id).await.expect("starts");
+            let started = shim.start(&id).await;
             let exit = shim.exit_of(&id).await;
-            assert_eq!((exit.code, exit.reason.as_str()), (code, reason), "{}", exit.message);
+            if !readonly {
+                started.expect("starts");
+                assert_eq!((exit.code, exit.reason.as_str()), (0, "Completed"), "{}", exit.message);
+                continue;
+            }
+            let error = started.expect_err("it cannot be made");
+            assert_eq!(error.code(), Code::FailedPrecondition);
+            assert_eq!((exit.code, exit.reason.as_str()), (128, "StartError"), "{}", exit.message);
+            assert_eq!(exit.message, error.message());
+            assert!(
+                exit.message.starts_with("working directory /var/app/data"),
+                "{}",
+                exit.message
+            );
         }
     });
 }

@@ -50,11 +50,12 @@ where
 }
 
 /// The Store lives and ends in here.
-async fn guest<C>(engine: &Engine, context: Context, call: C) -> Ended
+async fn guest<C>(engine: &Engine, mut context: Context, call: C) -> Ended
 where
     C: AsyncFnOnce(&mut Store<State>) -> Result<Result<(), ()>, Failure>,
 {
     let (kill, handles) = (context.kill.clone(), context.ledger.handles);
+    let begun = context.take_begun();
     let state = match State::new(context) {
         Ok(state) => state,
         Err(sentence) => return Ended::NotStarted(sentence),
@@ -65,6 +66,7 @@ where
     if guest::arm(&mut store, kill.clone()).is_err() {
         return Ended::Killed;
     }
+    begun();
     let (error, started) = match call(&mut store).await {
         Ok(Ok(())) => return Ended::Exited(0),
         Ok(Err(())) => return Ended::Exited(1),

@@ -67,6 +67,7 @@ impl World {
             ledger: self.ledger.clone(),
             kill: self.kill.clone(),
             network: Network::Allowed,
+            begun: None,
         }
     }
 

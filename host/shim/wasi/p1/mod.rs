@@ -70,8 +70,8 @@ impl Program {
     }
 
     /// Runs it to its end on this thread.
-    pub fn run(&self, context: Context) -> Ended {
-        let kill = context.kill.clone();
+    pub fn run(&self, mut context: Context) -> Ended {
+        let (kill, begun) = (context.kill.clone(), context.take_begun());
         let guest = match Guest::new(context) {
             Ok(guest) => guest,
             Err(sentence) => return Ended::NotStarted(sentence),
@@ -81,6 +81,7 @@ impl Program {
         if arm(&mut store, kill).is_err() {
             return Ended::Killed;
         }
+        begun();
         let ran = self.module.instantiate(&mut store).and_then(|instance| {
             instance.get_typed_func::<(), ()>(&mut store, link::ENTRY)?.call(&mut store, ())
         });

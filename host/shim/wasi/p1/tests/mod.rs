@@ -88,6 +88,7 @@ impl Guest {
             ledger: ledger.clone(),
             kill: self.kill.clone(),
             network: Network::Denied,
+            begun: None,
         };
         let _entered = self.kill.enter();
         let ended = program.run(context);
