@@ -2,7 +2,8 @@
 //!
 //! What a kill -9 of the daemon leaves after each step of making one, and who puts it right:
 //! the name's reservation (nothing: it is kept in memory), the writable root (recovery removes
-//! what no record names), a container in the shim (the same), the record "created" (whole).
+//! what no record names), the record "created", written while the shim makes the container
+//! (recovery forgets it when the shim holds none; else it is whole).
 //! A start leaves the record "created" until it is known to run; what came of it, the shim tells
 //! at recovery.
 
@@ -109,10 +110,11 @@ impl Runtime {
             )));
         }
         self.make_sources(plan).await?;
-        let placed = self.create_in_shim(&shim, container, plan).await;
-        let recorded = match placed {
-            Ok(()) => self.records.set_container(&container.id, ContainerVerb::Create).await,
-            Err(error) => Err(error),
+        let created = Change::Container(container.id.clone(), ContainerVerb::Create);
+        let placed = self.create_in_shim(&shim, container, plan);
+        let recorded = match tokio::join!(placed, self.records.foretell(created.clone())) {
+            (Ok(()), Ok(())) => self.records.change_passing(created).await,
+            (Err(error), _) | (_, Err(error)) => Err(error),
         };
         // A shim that died before the record said "created" was buried without this container.
         if recorded.is_ok() && self.shims.is_alive(&shim.id) {

@@ -1,7 +1,8 @@
 //! The records: read from memory at once, changed durably by one writer thread. The thread
 //! takes every request that waits, makes the changes on its own copy of the index, writes them
 //! in one transaction, publishes them, and only then answers: what anybody sees is durable, but
-//! for the passing steps ("creating", "starting") that recovery needs no word of.
+//! for the passing steps ("creating", "starting") that recovery needs no word of. What a shim is
+//! just making is written meanwhile ([`Records::foretell`]), so that the two take the time of one.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -47,6 +48,8 @@ enum Lasting {
     Durable,
     /// Only as long as this daemon lives.
     Passing,
+    /// Written, and not so yet.
+    Ahead,
 }
 
 impl Records {
@@ -91,6 +94,14 @@ impl Records {
     /// recovery undoes or settles as well without a word of them.
     pub async fn change_passing(&self, change: Change) -> Result<()> {
         self.submit(vec![change], Lasting::Passing).await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Writes down what `change` is going to make of its record, while what makes it true is
+    /// still going on; nobody sees it until the same change is made as a passing one. After a
+    /// kill in between, recovery asks the shim what became of it; when it fails, the record has
+    /// to be forgotten durably.
+    pub async fn foretell(&self, change: Change) -> Result<()> {
+        self.submit(vec![change], Lasting::Ahead).await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// Makes each of `changes` by itself, together in few transactions; the outcomes in order.
@@ -203,8 +214,16 @@ impl Writer {
             for request in std::iter::once(first).chain(requests.try_iter().take(BATCH)) {
                 let before = edits.len();
                 let outcome = self.own.change(request.changes, &mut edits);
-                if request.lasting == Lasting::Durable {
-                    lasting.extend(edits.iter().skip(before).cloned());
+                match request.lasting {
+                    Lasting::Durable => lasting.extend(edits.iter().skip(before).cloned()),
+                    Lasting::Passing => {}
+                    Lasting::Ahead => {
+                        let ahead = edits.split_off(before);
+                        for edit in ahead.iter().rev() {
+                            self.own.edit(&edit.clone().reversed());
+                        }
+                        lasting.extend(ahead);
+                    }
                 }
                 answers.push((request.reply, outcome));
             }
@@ -257,6 +276,7 @@ mod tests {
     use super::super::change::tests::container;
     use super::super::index::tests::sandbox;
     use super::*;
+    use crate::model::sandbox::SandboxState;
 
     #[tokio::test]
     async fn of_many_with_one_name_exactly_one_is_made() {
@@ -277,6 +297,31 @@ mod tests {
         }
         assert_eq!(made, 1);
         assert_eq!(records.read().sandboxes.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_foretold_is_in_the_file_and_unseen_until_it_is_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("db");
+        let records = Records::open(&file).unwrap();
+        let making = Sandbox { state: SandboxState::Creating, ..sandbox("a", 1) };
+        let id = making.id.clone();
+        records.change_passing(Change::AddSandbox(making)).await.unwrap();
+        let ready =
+            Change::Sandbox(id.clone(), SandboxVerb::Ready(crate::model::ids::ShimId::random()));
+        records.foretell(ready.clone()).await.unwrap();
+        assert_eq!(records.sandbox(&id).unwrap().state, SandboxState::Creating);
+
+        let copy = folder.path().join("copy");
+        std::fs::copy(&file, &copy).unwrap();
+        let loaded = Database::open(&copy).unwrap().load().unwrap();
+        assert_eq!(loaded.sandboxes.get(&id).unwrap().state, SandboxState::Ready);
+
+        records.change_passing(ready).await.unwrap();
+        assert_eq!(records.sandbox(&id).unwrap().state, SandboxState::Ready);
+        records.change(vec![Change::ForgetSandbox(id.clone())]).await.unwrap();
+        std::fs::copy(&file, &copy).unwrap();
+        assert!(Database::open(&copy).unwrap().load().unwrap().sandboxes.get(&id).is_none());
     }
 
     #[tokio::test]

@@ -229,9 +229,19 @@ impl Runtime {
             let index = self.records.read();
             for sandbox in index.sandboxes.iter().filter(|s| s.shim.as_ref() == Some(shim)) {
                 let told = held.sandboxes.get(sandbox.id.as_str());
-                for container in index.containers_of(&sandbox.id) {
-                    let told = held.containers.get(container.id.as_str());
-                    changes.extend(settle(&container, told));
+                let containers = index.containers_of(&sandbox.id);
+                // Written ahead of what never came to be: nobody was answered.
+                if sandbox.state == SandboxState::Ready && told.is_none() && containers.is_empty() {
+                    changes.push(Change::ForgetSandbox(sandbox.id.clone()));
+                    continue;
+                }
+                for container in containers {
+                    match held.containers.get(container.id.as_str()) {
+                        None if container.state == ContainerState::Created => {
+                            changes.push(Change::ForgetContainer(container.id.clone()));
+                        }
+                        told => changes.extend(settle(&container, told)),
+                    }
                 }
                 if sandbox.state == SandboxState::Ready && told.is_none_or(|told| told.stopped) {
                     changes.push(Change::Sandbox(sandbox.id.clone(), SandboxVerb::Stop));

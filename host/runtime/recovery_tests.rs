@@ -115,6 +115,45 @@ async fn what_a_kill_left_half_made_is_gone_after_the_start() {
 }
 
 #[tokio::test]
+async fn what_was_written_ahead_and_never_made_is_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, images) = config(folder.path()).await;
+    let runtime = Runtime::open_with(config, images, no_shim()).await.unwrap();
+    let shim = ShimId::random();
+    let ready =
+        |name, at| crate::model::sandbox::Sandbox { shim: Some(shim.clone()), ..sandbox(name, at) };
+    let (never_made, held, lost) = (ready("a", 1), ready("b", 2), ready("c", 3));
+    let created = |pod: &SandboxId, name| Container {
+        state: ContainerState::Created,
+        ..container(pod, name)
+    };
+    let unmade = created(&held.id, "unmade");
+    let made = created(&held.id, "made");
+    let running = Container {
+        state: ContainerState::Running { started_at: 5 },
+        ..container(&lost.id, "ran")
+    };
+    let pods = [never_made.clone(), held.clone(), lost.clone()].map(Change::AddSandbox);
+    let all = [unmade.clone(), made.clone(), running.clone()].map(Change::AddContainer);
+    runtime.records.change(pods.into_iter().chain(all).collect()).await.unwrap();
+
+    let state = wire::SandboxState { id: held.id.to_string(), stopped: false };
+    let told = wire::ContainerState { id: made.id.to_string(), ..told(Phase::Created, 0, None) };
+    let says = Held {
+        sandboxes: [(state.id.clone(), state)].into(),
+        containers: [(told.id.clone(), told)].into(),
+    };
+    runtime.learn(&shim, &says).await.unwrap();
+    let state = |id: &SandboxId| runtime.records.sandbox(id).map(|sandbox| sandbox.state);
+    assert_eq!(state(&never_made.id), None);
+    assert_eq!(state(&held.id), Some(SandboxState::Ready));
+    assert_eq!(state(&lost.id), Some(SandboxState::NotReady));
+    assert!(runtime.records.container(&unmade.id).is_none());
+    assert_eq!(runtime.records.container(&made.id).unwrap().state, ContainerState::Created);
+    assert_eq!(runtime.records.container(&running.id).unwrap().state.exit().unwrap().code, 255);
+}
+
+#[tokio::test]
 async fn a_second_daemon_with_one_root_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (config, images) = config(folder.path()).await;

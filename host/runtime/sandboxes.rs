@@ -2,7 +2,8 @@
 //!
 //! What a kill -9 of the daemon leaves after each step of making one, and who puts it right:
 //! the name's reservation (nothing: it is kept in memory), the folder (recovery removes what no
-//! record names), a sandbox in the shim (the same), the record "ready" (whole). Removing goes
+//! record names), the record "ready", written while the shim makes the sandbox (recovery forgets
+//! it when the shim holds none; else it is whole). Removing goes
 //! the other way: the record "removing" comes first, durably, and recovery finishes it.
 
 use std::sync::Arc;
@@ -194,10 +195,11 @@ impl Runtime {
     ) -> Result<Seat> {
         let shim = seat.shim().clone();
         let mut wire = shim.wire();
-        let call = wire.create_sandbox(request);
-        let error = match answer_within(SEATING, "making a sandbox", call).await {
-            Ok(_) => return Ok(seat),
-            Err(error) => error,
+        let call = answer_within(SEATING, "making a sandbox", wire.create_sandbox(request));
+        let ready = Change::Sandbox(sandbox.id.clone(), SandboxVerb::Ready(shim.id.clone()));
+        let error = match tokio::join!(call, self.records.foretell(ready)) {
+            (Ok(_), Ok(())) => return Ok(seat),
+            (Err(error), _) | (_, Err(error)) => error,
         };
         match &error {
             Error::Exhausted(_) => seat.refused(),
@@ -229,7 +231,8 @@ impl Runtime {
     async fn record_ready(&self, sandbox: &Sandbox, seat: Seat) -> Result<()> {
         let shim = seat.shim().clone();
         let ready = SandboxVerb::Ready(shim.id.clone());
-        let recorded = self.records.set_sandbox(&sandbox.id, ready).await;
+        let ready = Change::Sandbox(sandbox.id.clone(), ready);
+        let recorded = self.records.change_passing(ready).await;
         // A shim that died before the record named it was buried without this sandbox.
         if recorded.is_ok() && self.shims.is_alive(&shim.id) {
             seat.keep();
