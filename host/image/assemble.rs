@@ -14,7 +14,7 @@ use crate::image::diff;
 use crate::image::folders::{Folders, Temporary};
 use crate::image::layer::{Counted, Limits, Proportionate};
 use crate::image::plan::{Layer, LayerForm, Plan};
-use crate::image::programs::{self, Program};
+use crate::image::programs::{self, Digests, Program};
 use crate::image::progress::{Progress, Step};
 use crate::image::rights::Metadata;
 use crate::image::skeleton::make_folder;
@@ -71,9 +71,20 @@ pub fn assemble(plan: &Plan, folders: &Folders, progress: &Progress) -> Result<A
         (None, [only]) => Whole::Stored(only.clone()),
         (None, several) => Whole::Scratch(merged(several, folders)?.0),
     };
-    let mut programs = programs::find(whole.path())?;
+    let mut programs = programs::find(whole.path(), checked(plan, folders))?;
     programs.iter_mut().for_each(|program| locate(program, &names, folders));
     Ok(Assembled { layers: names, programs, whole })
+}
+
+/// Wasm layers are in the root by a link to their blob, which was hashed when it came.
+fn checked(plan: &Plan, folders: &Folders) -> Digests {
+    let wasm = plan.layers.iter().filter(|layer| matches!(layer.form, LayerForm::Wasm(_)));
+    let digest = |layer: &Layer| {
+        let digest = layer.blob.digest.clone();
+        let inode = std::fs::metadata(folders.blob(&digest)).ok()?;
+        Some((programs::key(&inode), digest))
+    };
+    wasm.filter_map(digest).collect()
 }
 
 /// OCI's chain ids in hex. A wasm layer, which has no diff id, counts with its blob and name.

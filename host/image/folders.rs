@@ -7,7 +7,7 @@
 //!     <root>/images/blobs/sha256/ manifests, configs, layers, wasm files by digest
 //!     <root>/images/layers/       unpacked layers, and the skeleton below all of them
 //!     <root>/images/reserve       room that a full disk gives back for removing images
-//!     <root>/images/tmp/          what is being made; emptied at each opening
+//!     <root>/images/tmp/          what is being made, in a folder of each opening's; emptied then
 //!     <root>/code/<engine>/       machine code by the digest of its wasm file (`code`)
 
 use std::collections::BTreeSet;
@@ -31,6 +31,7 @@ pub struct Folders {
     pub images: PathBuf,
     pub blobs: PathBuf,
     pub layers: PathBuf,
+    /// Below the `tmp` that an opening empties.
     pub tmp: PathBuf,
     /// Of this engine.
     pub code: PathBuf,
@@ -46,14 +47,16 @@ impl Folders {
         let images = root.join("images");
         let blobs = images.join("blobs/sha256");
         let layers = images.join("layers");
-        let tmp = images.join("tmp");
+        // Of this opening alone: a compile child of a killed process, which notices late, must not
+        // find the folder that it was told to write into.
+        let tmp = images.join("tmp").join(random()?);
         let codes = root.join("code");
         let code = codes.join(engine);
         // As the daemon makes it, whoever comes first.
         make_folder(root, 0o711)?;
         make_private(&images)?;
         let lock = lock(&images)?;
-        remove_tree(&tmp)?;
+        remove_tree(&images.join("tmp"))?;
         for folder in [&blobs, &layers, &tmp, &code] {
             make_private(folder)?;
         }
@@ -77,10 +80,7 @@ impl Folders {
     /// A path under `tmp` that nothing has yet; what is made there goes when this is dropped,
     /// unless it was published.
     pub fn temporary(&self) -> Result<Temporary> {
-        let mut random = [0u8; 12];
-        getrandom::fill(&mut random)
-            .map_err(|e| Error::Internal(format!("no random numbers for a temporary name: {e}")))?;
-        Ok(Temporary { path: self.tmp.join(hex::encode(random)) })
+        Ok(Temporary { path: self.tmp.join(random()?) })
     }
 
     /// The blob's place. `digest` was checked to be one.
@@ -91,6 +91,14 @@ impl Folders {
     pub fn layer(&self, name: &str) -> PathBuf {
         self.layers.join(name)
     }
+}
+
+/// A name that nothing has yet.
+fn random() -> Result<String> {
+    let mut random = [0u8; 12];
+    getrandom::fill(&mut random)
+        .map_err(|e| Error::Internal(format!("no random numbers for a temporary name: {e}")))?;
+    Ok(hex::encode(random))
 }
 
 /// The hex digits of "sha256:...".

@@ -30,12 +30,21 @@ pub struct Program {
     pub file: PathBuf,
 }
 
+/// "sha256:..." of files by device and inode.
+pub type Digests = HashMap<(u64, u64), String>;
+
+/// A file in [`Digests`].
+pub fn key(inode: &std::fs::Metadata) -> (u64, u64) {
+    (inode.dev(), inode.ino())
+}
+
 /// Every regular file that begins as wasm, and every link to one, sorted by path.
-pub fn find(root: &Path) -> Result<Vec<Program>> {
+/// `known` are digests of files that were checked before.
+pub fn find(root: &Path, known: Digests) -> Result<Vec<Program>> {
     let doing = || format!("looking for programs in {}", root.display());
     let root = root.canonicalize().map_err(Error::io(doing()))?;
     let dir = File::open(&root).map_err(Error::io(doing()))?;
-    let mut digests = HashMap::new();
+    let mut digests = known;
     let mut found = Vec::new();
     let mut pending = vec![PathBuf::new()];
     while let Some(folder) = pending.pop() {
@@ -54,7 +63,7 @@ pub fn find(root: &Path) -> Result<Vec<Program>> {
             // A path that is not text cannot be asked for through CRI.
             let Some(shown) = path.to_str() else { continue };
             let inode = file.metadata().map_err(Error::io(doing()))?;
-            let key = (inode.dev(), inode.ino());
+            let key = key(&inode);
             let digest = match digests.get(&key) {
                 Some(digest) => String::clone(digest),
                 None => {

@@ -233,3 +233,33 @@ async fn anonymous_identity_and_registry_tokens_are_used_as_they_are_meant() {
     pull_as(&store, &format!("{}/team/app:1", fake.host()), auth).await.unwrap();
     assert!(nobody.seen().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proxies_of_the_environment_are_used_but_for_whom_they_are_not() {
+    let (proxy, kit) = (Fake::start(), quick());
+    proxy.rule(|_, _| Some(reply(403, &[], "")));
+    let near = Fake::start();
+    artifact(module(1)).put(&near, "app", "1");
+    let pull = |image: &str, no_proxy: &str| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_wasmpod"))
+            .args(["pull", "--root"])
+            .arg(kit.path("root"))
+            .arg(image)
+            .env("HTTPS_PROXY", proxy.url())
+            .env("HTTP_PROXY", proxy.url())
+            .env("NO_PROXY", no_proxy)
+            .output()
+            .unwrap()
+    };
+    assert!(!pull("registry.invalid/app:1", "other.invalid").status.success());
+    let seen = proxy.seen();
+    assert!(
+        seen.iter()
+            .all(|s| (s.method.as_str(), s.path.as_str()) == ("CONNECT", "registry.invalid:443"))
+    );
+    assert!(!seen.is_empty());
+    assert!(!pull("registry.invalid/app:1", "registry.invalid").status.success());
+    // What is on this machine is never asked for through another one.
+    assert!(pull(&format!("{}/app:1", near.host()), "").status.success());
+    assert_eq!(proxy.seen().len(), seen.len());
+}
