@@ -32,6 +32,9 @@ pub struct Config {
     pub limits: LimitsConfig,
     pub compile: CompileConfig,
     pub agent: AgentConfig,
+    /// Which images have to be signed by whom to be pulled (image/signature/policy.rs); without
+    /// the file's name none has to.
+    pub signature_policy: Option<PathBuf>,
     pub registry: RegistryConfig,
 }
 
@@ -126,6 +129,7 @@ impl Default for Config {
             limits: LimitsConfig::default(),
             compile: CompileConfig::default(),
             agent: AgentConfig::default(),
+            signature_policy: None,
             registry: RegistryConfig::default(),
         }
     }

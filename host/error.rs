@@ -43,6 +43,10 @@ pub enum Error {
     /// A shim or the daemon cannot be reached now.
     #[error("{0}")]
     Unavailable(String),
+    /// The node's policy does not let an image in. The prefix is the kubelet's word
+    /// (cri-api/pkg/errors).
+    #[error("SignatureValidationFailed: {0}")]
+    Unsigned(String),
     /// A registry cannot be reached or cannot answer now. The prefix is the kubelet's word
     /// (cri-api/pkg/errors), by which it tells this from other failures.
     #[error("RegistryUnavailable: {0}")]
@@ -94,6 +98,7 @@ impl Error {
             Self::Unavailable(text) => Self::Unavailable(text.clone()),
             Self::RegistryUnavailable(text) => Self::RegistryUnavailable(text.clone()),
             Self::Denied(text) => Self::Denied(text.clone()),
+            Self::Unsigned(text) => Self::Unsigned(text.clone()),
             Self::Unimplemented(text) => Self::Unimplemented(text.clone()),
             Self::Io { doing, source } => {
                 let source = match source.raw_os_error() {

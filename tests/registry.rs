@@ -8,6 +8,7 @@ mod hostile;
 mod kills;
 pub mod kit;
 mod names;
+mod push;
 mod real;
 pub mod server;
 mod sharing;

@@ -20,6 +20,7 @@ mod progress;
 mod prune;
 mod ps;
 mod pull;
+mod push;
 mod rm;
 mod rmi;
 mod run;
@@ -107,6 +108,7 @@ enum Command {
     Import(import::Import),
     Images(images::Images),
     Pull(pull::Pull),
+    Push(push::Push),
     Rmi(rmi::Rmi),
     Tag(tag::Tag),
     Save(save::Save),
@@ -133,6 +135,7 @@ impl Command {
             Self::Import(command) => command.run(global),
             Self::Images(command) => command.run(global),
             Self::Pull(command) => command.run(global),
+            Self::Push(command) => command.run(global),
             Self::Rmi(command) => command.run(global),
             Self::Tag(command) => command.run(global),
             Self::Save(command) => command.run(global),

@@ -79,7 +79,8 @@ async fn own(store: &ImageStore, name: String, progress: &mut Progress) -> anyho
     }
 }
 
-fn login(auth: Auth) -> Option<Login> {
+/// For a daemon that asks a registry on this user's behalf.
+pub fn login(auth: Auth) -> Option<Login> {
     (auth != Auth::default()).then_some(Login {
         username: auth.username,
         password: auth.password,

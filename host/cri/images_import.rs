@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::convert::stored;
+use super::convert::{image, stored};
 use super::service::answer;
 use super::{codes, images_pull};
 use crate::error::{Error, Result};
@@ -43,6 +43,10 @@ impl Images for Service {
 
     async fn pull(&self, request: Request<PullRequest>) -> Answer<Self::PullStream> {
         answer(images_pull::pull(self.images(), request.into_inner()))
+    }
+
+    async fn push(&self, request: Request<PushRequest>) -> Answer<PushResponse> {
+        answer(push(self.images(), request.into_inner()).await)
     }
 
     async fn list_stored(&self, _: Request<ListStoredRequest>) -> Answer<ListStoredResponse> {
@@ -178,6 +182,14 @@ fn absolute(path: &str) -> Result<PathBuf> {
 async fn load(images: &ImageStore, path: &str) -> Result<LoadResponse> {
     let loaded = images.load(&absolute(path)?).await?;
     Ok(LoadResponse { images: loaded.iter().map(|image| stored::image(image, images)).collect() })
+}
+
+async fn push(images: &ImageStore, request: PushRequest) -> Result<PushResponse> {
+    let auth = request.auth.map(image::login);
+    let pushed = images.push(&request.image, &request.target, auth.as_ref()).await?;
+    let count = |blobs: usize| u32::try_from(blobs).unwrap_or(u32::MAX);
+    let (sent, had) = (count(pushed.sent), count(pushed.had));
+    Ok(PushResponse { name: pushed.name, digest: pushed.digest, sent, had })
 }
 
 async fn tag(images: &ImageStore, image: &str, name: &str) -> Result<TagResponse> {

@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use oci_spec::image::ImageIndex;
 use tokio::sync::watch;
 
-use crate::config::RegistryConfig;
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::image::admit::Admission;
 use crate::image::blobs::{self, Blob, Expected};
@@ -21,6 +21,7 @@ use crate::image::progress::Step;
 use crate::image::registry::arrival::{Arrival, LayerArrival, Stage};
 use crate::image::registry::flights::{Flight, Flights};
 use crate::image::registry::{Auth, Document, Form, Registry, Session, Target, about};
+use crate::image::signature::Signatures;
 use crate::image::state::blocking;
 use crate::image::{Image, ImageStore};
 
@@ -50,13 +51,16 @@ type Key = (String, Option<Auth>, Imported);
 
 /// What pulls share.
 pub struct Remote {
-    registry: Registry,
+    signatures: Signatures,
+    pub(super) registry: Registry,
     pulls: Flights<Key, Arc<Image>, Arrival>,
 }
 
 impl Remote {
-    pub fn new(config: &RegistryConfig) -> Result<Self> {
-        Ok(Self { registry: Registry::new(config)?, pulls: Flights::default() })
+    pub fn new(config: &Config) -> Result<Self> {
+        let signatures = Signatures::new(config.signature_policy.clone());
+        let registry = Registry::new(&config.registry)?;
+        Ok(Self { signatures, registry, pulls: Flights::default() })
     }
 }
 
@@ -130,9 +134,12 @@ impl ImageStore {
             && let Some(digest) = session.digest(reference).await?
             && image.digests.contains(&format!("{}@{digest}", name.repository))
         {
+            // The policy may have changed since it came.
+            self.remote.signatures.verify(&name, &digest, session.as_ref()).await?;
             return Ok(image);
         }
         let document = session.document(reference).await?;
+        self.remote.signatures.verify(&name, &document.digest, session.as_ref()).await?;
         let bears = format!("{}@{}", name.repository, document.digest);
         let (plan, texts) = choose(&session, document).await?;
         let hold = Arc::new(self.busy());

@@ -30,7 +30,7 @@ impl ImageStore {
     /// another process has it open.
     pub async fn open(config: &Config) -> Result<Self> {
         let config = config.clone();
-        let remote = Arc::new(Remote::new(&config.registry)?);
+        let remote = Arc::new(Remote::new(&config)?);
         let shared = blocking(move || Shared::open(&config)).await?;
         Ok(Self { shared: Arc::new(shared), remote })
     }

@@ -38,7 +38,10 @@ pub fn status(error: Error) -> Status {
         Error::Denied(_) => GrpcCode::PermissionDenied,
         Error::Unimplemented(_) => GrpcCode::Unimplemented,
         // No registry is a shim's business.
-        Error::Io { .. } | Error::RegistryUnavailable(_) | Error::Internal(_) => GrpcCode::Internal,
+        Error::Io { .. }
+        | Error::RegistryUnavailable(_)
+        | Error::Unsigned(_)
+        | Error::Internal(_) => GrpcCode::Internal,
     };
     Status::new(code, error.to_string())
 }

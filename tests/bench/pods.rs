@@ -7,6 +7,7 @@ mod idle;
 mod latency;
 mod pulls;
 mod stop;
+mod store;
 #[path = "../support/mod.rs"]
 mod support;
 mod table;
@@ -29,7 +30,7 @@ mod registry {
 
 use table::Table;
 
-const ALL: [&str; 6] = ["latency", "throughput", "idle", "stop", "files", "pulls"];
+const ALL: [&str; 7] = ["latency", "throughput", "idle", "stop", "files", "pulls", "store"];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -55,6 +56,7 @@ async fn main() {
             "idle" => idle::measure(&mut table).await,
             "stop" => stop::measure(&mut table).await,
             "pulls" => pulls::measure(&mut table).await,
+            "store" => store::measure(&mut table).await,
             _ => files::measure(&mut table).await,
         }
     }

@@ -43,8 +43,8 @@ pub struct Request<'a> {
 /// Shared by all pulls of a daemon: connections and tokens are kept.
 #[derive(Debug)]
 pub struct Client {
-    transports: Transports,
-    tokens: Tokens,
+    pub(super) transports: Transports,
+    pub(super) tokens: Tokens,
 }
 
 impl Access {
@@ -69,7 +69,7 @@ impl Access {
         Fault::elsewhere(Error::Denied(text))
     }
 
-    fn url(&self, path: &str) -> Outcome<Url> {
+    pub fn url(&self, path: &str) -> Outcome<Url> {
         let bad = |error: &dyn std::fmt::Display| {
             Fault::local(Error::Invalid(format!("{}: {path:?}: {error}", self.name)))
         };
@@ -173,7 +173,7 @@ fn location(from: &Url, headers: &HeaderMap) -> Option<Url> {
     from.join(headers.get(LOCATION)?.to_str().ok()?).ok()
 }
 
-async fn judged(access: &Access, response: Response) -> Outcome<Response> {
+pub async fn judged(access: &Access, response: Response) -> Outcome<Response> {
     let status = response.status();
     match status {
         _ if status.is_success() => Ok(response),

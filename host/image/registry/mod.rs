@@ -19,6 +19,7 @@ mod patience;
 mod session;
 mod token;
 mod transport;
+mod upload;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use hosts::{Hosts, Role};
 use patience::Patience;
 pub use session::Session;
 use tokio::sync::{Semaphore, watch};
+pub use upload::Sent;
 
 use crate::config::RegistryConfig;
 use crate::error::{Error, Result};

@@ -19,7 +19,7 @@ use crate::image::name::is_digest;
 pub struct Session {
     pub(super) client: Arc<Client>,
     pub(super) places: Vec<Access>,
-    patience: Patience,
+    pub(super) patience: Patience,
     /// The place that answered last: the next question goes there first.
     good: AtomicUsize,
 }

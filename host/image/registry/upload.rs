@@ -1,0 +1,179 @@
+//! Content to a registry: a blob unless it is there, a manifest under its tag. Goes to the
+//! registry itself, never to a mirror.
+
+use std::path::{Path, PathBuf};
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
+use reqwest::{Body, Method, Response, StatusCode, Url};
+
+use super::client::{Access, Client, Request, judged};
+use super::fault::{Cure, Fault, Outcome};
+use super::hosts::Role;
+use super::session::Session;
+use super::transport::Transport;
+use crate::error::{Error, Result};
+use crate::image::blobs::Blob;
+
+/// What became of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    Now,
+    /// The registry had it.
+    Before,
+}
+
+/// What is sent; read anew for every try.
+enum Content<'a> {
+    Bytes(&'a [u8]),
+    File(&'a Path, u64),
+}
+
+/// One piece of content on its way.
+struct Delivery<'a> {
+    method: Method,
+    url: Url,
+    kind: &'a str,
+    content: Content<'a>,
+}
+
+impl Session {
+    /// Sends a blob whose content lies at `file`, unless the registry has it.
+    pub async fn upload(&self, blob: &Blob, file: &Path) -> Result<Sent> {
+        let access = self.server()?;
+        let mut tried = 0;
+        loop {
+            match self.upload_once(access, blob, file).await {
+                Ok(sent) => return Ok(sent),
+                Err(fault) => self.wait(fault, &mut tried).await?,
+            }
+        }
+    }
+
+    async fn upload_once(&self, access: &Access, blob: &Blob, file: &Path) -> Outcome<Sent> {
+        let path = format!("blobs/{}", blob.digest);
+        let request = Request { method: Method::HEAD, path: &path, accept: "*/*", from: 0 };
+        match self.client.send(access, &request).await {
+            Ok(_) => return Ok(Sent::Before),
+            Err(Fault { error: Error::NotFound { .. }, .. }) => {}
+            Err(fault) => return Err(fault),
+        }
+        let begin = Delivery {
+            method: Method::POST,
+            url: access.url("blobs/uploads/")?,
+            kind: "application/octet-stream",
+            content: Content::Bytes(&[]),
+        };
+        let begun = self.client.deliver(access, &begin).await?;
+        let place = begun.headers().get(LOCATION).and_then(|place| place.to_str().ok());
+        let place = place.and_then(|place| begin.url.join(place).ok());
+        let mut url = place.ok_or_else(|| {
+            let shown = &access.endpoint.shown;
+            let text = format!("registry {shown} does not say where a blob is sent to");
+            Fault::elsewhere(Error::Invalid(text))
+        })?;
+        url.query_pairs_mut().append_pair("digest", &blob.digest);
+        let content = Content::File(file, blob.size);
+        let kind = "application/octet-stream";
+        let delivery = Delivery { method: Method::PUT, url, kind, content };
+        self.client.deliver(access, &delivery).await?;
+        Ok(Sent::Now)
+    }
+
+    /// Puts a manifest of type `kind` under a tag or its digest.
+    pub async fn publish(&self, reference: &str, kind: &str, manifest: &[u8]) -> Result<()> {
+        let access = self.server()?;
+        let mut tried = 0;
+        loop {
+            let sent = async {
+                let delivery = Delivery {
+                    method: Method::PUT,
+                    url: access.url(&format!("manifests/{reference}"))?,
+                    kind,
+                    content: Content::Bytes(manifest),
+                };
+                self.client.deliver(access, &delivery).await
+            };
+            match sent.await {
+                Ok(_) => return Ok(()),
+                Err(fault) => self.wait(fault, &mut tried).await?,
+            }
+        }
+    }
+
+    fn server(&self) -> Result<&Access> {
+        let none = || Error::Internal("an image without a registry".to_owned());
+        self.places.iter().find(|place| place.endpoint.role == Role::Server).ok_or_else(none)
+    }
+
+    /// Waits before the same is tried again; the error when it is not worth it.
+    async fn wait(&self, fault: Fault, tried: &mut u32) -> Result<()> {
+        let Cure::Later(asked) = fault.cure else { return Err(fault.error) };
+        *tried += 1;
+        let Some(wait) = self.patience.wait(*tried, asked) else { return Err(fault.error) };
+        tracing::debug!(error = %fault.error, ?wait, "trying a registry again");
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+}
+
+impl Client {
+    /// The answer to content that was sent, its status a good one.
+    async fn deliver(&self, access: &Access, delivery: &Delivery<'_>) -> Outcome<Response> {
+        let transport = self.transports.get(&access.endpoint.ca).map_err(Fault::local)?;
+        let known = self.tokens.known(access);
+        let response = deliver(access, &transport, (delivery, known.as_ref())).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return judged(access, response).await;
+        }
+        // A token to read with is none to write with.
+        self.tokens.forget(access);
+        let header = self.tokens.answer(access, &transport, response.headers()).await?;
+        drop(response);
+        let response = deliver(access, &transport, (delivery, Some(&header))).await?;
+        judged(access, response).await
+    }
+}
+
+/// Follows no redirect: content goes where the registry said at the beginning.
+async fn deliver(
+    access: &Access,
+    transport: &Transport,
+    (delivery, authorization): (&Delivery<'_>, Option<&HeaderValue>),
+) -> Outcome<Response> {
+    let endpoint = &access.endpoint;
+    let own = delivery.url.origin() == endpoint.base.origin();
+    let client = if own {
+        transport.own(&endpoint.base)
+    } else {
+        transport.elsewhere(&endpoint.base, &delivery.url).map_err(|why| {
+            let shown = &endpoint.shown;
+            let text = format!("registry {shown} wants a blob elsewhere, which is refused: {why}");
+            Fault::elsewhere(Error::Invalid(text))
+        })?
+    };
+    let (body, length) = match &delivery.content {
+        Content::Bytes(bytes) => (Body::from(bytes.to_vec()), bytes.len() as u64),
+        Content::File(path, size) => (open(path).await?, *size),
+    };
+    let mut sending = client
+        .request(delivery.method.clone(), delivery.url.clone())
+        .header(ACCEPT, "*/*")
+        .header(CONTENT_TYPE, delivery.kind)
+        .header(CONTENT_LENGTH, length)
+        .body(body);
+    if own {
+        sending = sending.headers(endpoint.headers.clone());
+        if let Some(authorization) = authorization {
+            sending = sending.header(AUTHORIZATION, authorization);
+        }
+    }
+    sending.send().await.map_err(|error| Fault::of_request(&endpoint.shown, &error))
+}
+
+async fn open(path: &Path) -> Outcome<Body> {
+    let path: PathBuf = path.to_owned();
+    let opened = tokio::fs::File::open(&path).await;
+    let file = opened
+        .map_err(|error| Fault::local(Error::io(format!("reading {}", path.display()))(error)))?;
+    Ok(Body::from(file))
+}

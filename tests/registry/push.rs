@@ -1,0 +1,138 @@
+//! Images to a registry: what arrives there is what other tools read, and can be pulled again.
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+use super::fake::{Fake, Seen, reply};
+use super::kit::*;
+use crate::images::kit::{component, digest, module};
+
+/// Takes what is sent, asking for a token with the right to write where `token` says so.
+fn accepting(fake: &Fake, token: Option<&'static str>) -> Arc<Mutex<Vec<Seen>>> {
+    let taken: Arc<Mutex<Vec<Seen>>> = Arc::default();
+    let (url, kept) = (fake.url(), taken.clone());
+    fake.rule(move |seen, _| {
+        if seen.path.starts_with("/token") {
+            let scope = seen.path.contains("pull%2Cpush").then_some("write").unwrap_or("read");
+            return Some(reply(200, &[], format!("{{\"token\": \"{scope}\"}}")));
+        }
+        if let Some(token) = token {
+            let wanted = if seen.method == "HEAD" { "pull" } else { "pull,push" };
+            let has = seen.header("authorization");
+            let fine = has == format!("Bearer {token}") || (wanted == "pull" && !has.is_empty());
+            if !fine {
+                let challenge = format!(
+                    "Bearer realm=\"{url}/token\",service=\"s\",scope=\"repository:o/app:{wanted}\""
+                );
+                return Some(reply(401, &[("www-authenticate", challenge.as_str())], ""));
+            }
+        }
+        match seen.method.as_str() {
+            "POST" => Some(reply(202, &[("location", "/v2/o/app/blobs/uploads/7?state=x")], "")),
+            "PUT" => {
+                kept.lock().unwrap().push(seen.clone());
+                Some(reply(201, &[], ""))
+            }
+            _ => None,
+        }
+    });
+    taken
+}
+
+#[tokio::test]
+async fn an_imported_component_arrives_as_an_artifact_and_comes_back_the_same() {
+    let fake = Fake::start();
+    let taken = accepting(&fake, Some("write"));
+    let kit = quick();
+    let store = kit.store().await;
+    let wasm = component();
+    let image = store.import(&kit.file("app.wasm", &wasm), "app:1").await.unwrap();
+    let target = format!("{}/o/app:v1", fake.host());
+    let pushed = store.push("app:1", &target, None).await.unwrap();
+    assert_eq!((pushed.sent, pushed.had, pushed.name.as_str()), (2, 0, target.as_str()));
+
+    let taken = taken.lock().unwrap().clone();
+    let (manifest, blobs) = taken.split_last().unwrap();
+    for blob in blobs {
+        assert_eq!(blob.header("content-length"), blob.body.len().to_string());
+        let named = digest(&blob.body).replace(':', "%3A");
+        let path = format!("/v2/o/app/blobs/uploads/7?state=x&digest={named}");
+        assert_eq!(blob.path, path);
+        fake.put(format!("/v2/o/app/blobs/{}", digest(&blob.body)), "x", blob.body.clone());
+    }
+    assert_eq!(manifest.path, "/v2/o/app/manifests/v1");
+    assert_eq!(manifest.header("content-type"), MANIFEST);
+    assert_eq!(digest(&manifest.body), pushed.digest);
+    let document: Value = serde_json::from_slice(&manifest.body).unwrap();
+    assert_eq!(document["config"]["mediaType"], "application/vnd.wasm.config.v0+json");
+    assert_eq!(document["layers"][0]["mediaType"], "application/wasm");
+    assert_eq!(document["layers"][0]["digest"], digest(&wasm).as_str());
+    let config = document["config"]["digest"].as_str().unwrap();
+    let config = blobs.iter().find(|blob| digest(&blob.body) == config).unwrap();
+    let config: Value = serde_json::from_slice(&config.body).unwrap();
+    assert_eq!((&config["os"], &config["architecture"]), (&"wasip2".into(), &"wasm".into()));
+    assert_eq!(config["layerDigests"][0], digest(&wasm).as_str());
+    assert!(config["component"]["exports"].is_array() && config["created"].is_string());
+
+    // What is there is not sent again.
+    let again = store.push("app:1", &target, None).await.unwrap();
+    assert_eq!((again.sent, again.had), (0, 2));
+    for reference in ["v1", &pushed.digest] {
+        fake.put(format!("/v2/o/app/manifests/{reference}"), MANIFEST, manifest.body.clone());
+    }
+    let elsewhere = quick();
+    let pulled = pull(&elsewhere.store().await, &target).await.unwrap();
+    assert_eq!(pulled.id, image.id);
+}
+
+#[tokio::test]
+async fn what_cannot_be_pushed_is_told_in_a_sentence() {
+    let fake = Fake::start();
+    let kit = quick();
+    let store = kit.store().await;
+    store.import(&kit.file("a.wasm", module(1)), "app:1").await.unwrap();
+    let target = format!("{}/o/app:v1", fake.host());
+    for (image, target, part) in [
+        ("none", target.as_str(), "image \"none\" not found"),
+        ("app:1", "App", "lower case"),
+        ("app:1", target.as_str(), "answers 405"),
+    ] {
+        fake.rule(|seen, _| (seen.method == "POST").then(|| reply(405, &[], "")));
+        let error = store.push(image, target, None).await.unwrap_err().to_string();
+        assert!(error.contains(part) && !error.contains('\n'), "{error}");
+    }
+    fake.rule(|seen, _| (seen.method == "POST").then(|| reply(202, &[], "")));
+    let error = store.push("app:1", &target, None).await.unwrap_err().to_string();
+    assert!(error.contains("does not say where"), "{error}");
+    fake.rule(|_, _| Some(reply(403, &[], "")));
+    let error = store.push("app:1", &target, None).await.unwrap_err().to_string();
+    assert!(error.contains("denies access"), "{error}");
+}
+
+#[tokio::test]
+async fn an_image_that_the_policy_wants_signed_is_not_pulled_without() {
+    let fake = Fake::start();
+    artifact(module(1)).put(&fake, "app", "1");
+    let mut kit = quick();
+    let key = "-----BEGIN PUBLIC KEY-----\n\
+               MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n\
+               -----END PUBLIC KEY-----\n";
+    kit.file("key.pub", key);
+    let text = "[[rule]]\nimages = [\"**\"]\nkeys = [\"key.pub\"]\n";
+    let policy = kit.file("policy.toml", text);
+    kit.config.signature_policy = Some(policy.clone());
+    let store = kit.store().await;
+    let name = format!("{}/app:1", fake.host());
+    let error = refusal(&kit, &store, &name).await;
+    assert!(error.starts_with("SignatureValidationFailed: image "), "{error}");
+    assert!(error.contains("is not signed: there is no sha256-"), "{error}");
+    // Nothing of the image itself was asked for.
+    assert_eq!(fake.count("GET", "/blobs/"), 0);
+
+    // A change of the policy counts at once, for what is here already too.
+    std::fs::write(&policy, "default = \"accept\"").unwrap();
+    pull(&store, &name).await.unwrap();
+    std::fs::write(&policy, "default = \"refuse\"").unwrap();
+    assert!(pull(&store, &name).await.unwrap_err().to_string().contains("refuses it"));
+}
