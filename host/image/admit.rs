@@ -16,7 +16,7 @@ use crate::image::index::{Origin, Record, found};
 use crate::image::kind::Kind;
 use crate::image::plan::Plan;
 use crate::image::progress::{Progress, Step};
-use crate::image::{ImageProgram, Search, find_program};
+use crate::image::{ImageProgram, Search, lookup};
 
 /// Programs of one image that get their machine code before somebody starts them: an image with
 /// more is a collection of tools, of which few are.
@@ -82,7 +82,8 @@ fn entry(plan: &Plan, programs: &[ImageProgram], root: &Path) -> Result<ImagePro
     let entry = plan.entry().map_err(|why| Error::Invalid(format!("it holds {why}")))?;
     let path = plan.config.env.iter().find_map(|pair| pair.strip_prefix("PATH="));
     let search = Search { working_dir: &plan.config.working_dir, path: path.unwrap_or_default() };
-    if let Some(program) = find_program(programs, root, &entry, search) {
+    let layers = [root.to_owned()];
+    if let Some(program) = lookup::find(programs, &layers, &entry, search) {
         return Ok(program.clone());
     }
     let file = root.join(entry.trim_start_matches('/'));

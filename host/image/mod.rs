@@ -27,6 +27,7 @@ mod interfaces;
 mod kind;
 mod layer;
 mod layout;
+mod lookup;
 mod mend;
 mod name;
 mod plan;
@@ -48,13 +49,14 @@ mod unpack;
 mod warm;
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 pub use check::Findings;
 pub use code::Readiness;
+pub use lookup::Search;
 pub use name::Name;
 pub use prune::{Prune, Pruned};
 pub use pull::{Imported, Pull, Pulling};
@@ -137,58 +139,6 @@ pub struct Usage {
     pub mountpoint: PathBuf,
     pub bytes: u64,
     pub inodes: u64,
-}
-
-/// Where a program's name is looked for.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Search<'a> {
-    /// Absolute in the root; "" is "/".
-    pub working_dir: &'a str,
-    /// PATH's value: folders between colons.
-    pub path: &'a str,
-}
-
-/// The program that `name` (an entrypoint) means in the root of an image: a path, absolute or from
-/// the working directory, links followed; or a bare name in the working directory, the root folder
-/// or one of PATH's.
-fn find_program<'a>(
-    programs: &'a [ImageProgram],
-    root: &Path,
-    name: &str,
-    search: Search<'_>,
-) -> Option<&'a ImageProgram> {
-    if name.is_empty() {
-        return None;
-    }
-    let from = |folder: &str| Path::new("/").join(folder).join(name);
-    let mut candidates = vec![from(search.working_dir)];
-    if !name.contains('/') {
-        candidates.push(from("/"));
-        candidates.extend(search.path.split(':').filter(|folder| !folder.is_empty()).map(from));
-    }
-    candidates.iter().find_map(|path| {
-        let plain = normal(path);
-        programs.iter().find(|program| Path::new(&program.path) == plain).or_else(|| {
-            // Through a link to a folder: every file is known by its own name.
-            let own = Path::new("/").join(programs::resolve_in(root, path)?);
-            programs.iter().find(|program| Path::new(&program.path) == own)
-        })
-    })
-}
-
-/// Without `.` and `..`.
-fn normal(path: &Path) -> PathBuf {
-    let mut out = PathBuf::from("/");
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => out.push(name),
-            Component::ParentDir => {
-                out.pop();
-            }
-            _ => {}
-        }
-    }
-    out
 }
 
 /// An image by name, id or digest.

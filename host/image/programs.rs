@@ -83,14 +83,6 @@ pub fn find(root: &Path, known: Digests) -> Result<Vec<Program>> {
     Ok(found)
 }
 
-/// The path below `root` that `path` leads to as a guest would see it, absolute links
-/// included; `None` when it leads to no regular file.
-pub fn resolve_in(root: &Path, path: &Path) -> Option<PathBuf> {
-    let root = root.canonicalize().ok()?;
-    let dir = File::open(&root).ok()?;
-    resolve(dir.as_fd(), path)?.strip(&root).map(|(_, place)| place)
-}
-
 struct Resolved(File);
 
 impl Resolved {

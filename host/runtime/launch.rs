@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::image::{Image, ImageConfig, ImageProgram};
+use crate::image::{Image, ImageConfig, ImageProgram, Search};
 use crate::model::container::{ContainerConfig, MountAccess};
 use crate::model::cpuset::CpuSet;
 use crate::model::resources::Resources;
@@ -36,10 +36,13 @@ impl Launch {
         check_user(&image.config.user)?;
         let argv = argv(config, &image.config)?;
         let working_dir = working_dir(config, &image.config)?;
-        let program = program(argv.first().map_or("", String::as_str), &working_dir, image)?;
+        let env = environment(config, &image.config, hostname)?;
+        let path = env.iter().find_map(|pair| pair.strip_prefix("PATH=")).unwrap_or_default();
+        let search = Search { working_dir: &working_dir, path };
+        let program = program(argv.first().map_or("", String::as_str), search, image)?;
         Ok(Self {
             program: program.clone(),
-            env: environment(config, &image.config, hostname)?,
+            env,
             working_dir,
             stop_signal: stop_signal(config, &image.config)?,
             argv,
@@ -86,36 +89,15 @@ pub fn spoken_image(config: &ContainerConfig) -> &str {
     if spec.user_specified_image.is_empty() { &spec.image } else { &spec.user_specified_image }
 }
 
-/// Finds what `name` means among the image's wasm files: a path, with or without ".wasm"; else
-/// a name in /bin, /usr/bin or /; else the one file anywhere that is called so.
-fn program<'a>(name: &str, working_dir: &str, image: &'a Image) -> Result<&'a ImageProgram> {
-    let at = |path: &str| {
-        let wasm = format!("{path}.wasm");
-        let by_path = |wanted: &str| image.programs.iter().find(|p| p.path == wanted);
-        by_path(path).or_else(|| by_path(&wasm))
-    };
-    let found = if name.contains('/') {
-        at(&normal(&Path::new(working_dir).join(name)))
-    } else {
-        ["/bin", "/usr/bin", ""].iter().find_map(|folder| at(&format!("{folder}/{name}"))).or_else(
-            || {
-                let mut called = image.programs.iter().filter(|p| is_called(&p.path, name));
-                called.next().filter(|first| called.all(|other| other.digest == first.digest))
-            },
-        )
-    };
-    found.ok_or_else(|| {
+/// The error says what can be run instead.
+fn program<'a>(name: &str, search: Search<'_>, image: &'a Image) -> Result<&'a ImageProgram> {
+    image.program(name, search).ok_or_else(|| {
         let paths: Vec<&str> = image.programs.iter().map(|p| p.path.as_str()).collect();
         Error::Invalid(match paths.as_slice() {
             [] => format!("{name:?} cannot be run: the image holds no wasm file"),
             _ => format!("no program {name:?} in the image; it can run {}", paths.join(", ")),
         })
     })
-}
-
-fn is_called(path: &str, name: &str) -> bool {
-    let base = path.rsplit('/').next().unwrap_or(path);
-    base == name || base.strip_suffix(".wasm") == Some(name)
 }
 
 /// The path without `.`, `..` and doubled slashes, from the root on.
