@@ -84,6 +84,65 @@ async fn a_bad_cpuset_changes_nothing() {
     assert_eq!(applied.cpuset_cpus, "0");
 }
 
+/// The number after a word that a guest's log says.
+async fn said(guest: &support::Container, word: &str) -> u16 {
+    let log = guest.says(word).await.text("stdout");
+    let rest = log.split(word).nth(1).unwrap();
+    rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+}
+
+/// Connects until told to stop; what the guest does not take waits in its backlog.
+fn connect_all(port: u16) -> Vec<std::net::TcpStream> {
+    let at = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let patience = std::time::Duration::from_millis(200);
+    let connect = |_| std::net::TcpStream::connect_timeout(&at, patience).ok();
+    (0..100).map_while(connect).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accepted_and_made_sockets_end_at_the_limit_of_descriptors() {
+    let daemon = Daemon::start_with("[limits]\ndescriptors = 64\n").await;
+    let image = daemon.import("probe-p2").await;
+    let pod = daemon.run_pod(sandbox("sockets")).await;
+    let mut config = container("accepts", &image);
+    config.args =
+        ["accept-many", "5000", "--", "say", "full", "--", "idle"].map(str::to_owned).to_vec();
+    let accepts = pod.run(config.clone()).await;
+    let port = said(&accepts, "listening ").await;
+    let held = tokio::task::block_in_place(|| connect_all(port));
+    let told = accepts.says("full").await.text("stdout");
+    assert!(told.contains("then MFILE"), "{told}");
+    let accepted = said(&accepts, "accept-many 5000: ok ").await;
+    assert!((40..64).contains(&accepted), "{told}");
+    drop(held);
+
+    // A neighbour makes sockets of its own, up to its own limit.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let told = pod.output_of("connects", &image, &["connect-many", &address, "5000"]).await;
+    assert!(told.contains("then MFILE"), "{told}");
+    assert_eq!(accepts.status().await.unwrap().state(), cri::ContainerState::ContainerRunning);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_of_0_3_makes_no_socket_over_the_limit_its_connections_counted() {
+    let daemon = Daemon::start_with("[limits]\ndescriptors = 64\n").await;
+    let image = daemon.import("p3-command").await;
+    let pod = daemon.run_pod(sandbox("sockets")).await;
+    let mut config = container("hoards", &image);
+    config.args = ["hoard", "30"].map(str::to_owned).to_vec();
+    let hoards = pod.run(config).await;
+    let port = said(&hoards, "listening ").await;
+    let held = tokio::task::block_in_place(|| connect_all(port));
+    let status = hoards.exit().await;
+    let told = hoards.log().text("stdout");
+    assert_eq!(status.exit_code, 0, "{told}{}", status.message);
+    let (accepted, made) = (said(&hoards, "accepted ").await, said(&hoards, ", made ").await);
+    assert!(accepted == 30 && made >= 16 && accepted + made < 64, "{told}");
+    assert!(told.contains("then ErrorCode::OutOfMemory"), "{told}");
+    drop(held);
+}
+
 /// The group that a kubelet makes for a pod, with a memory limit; gone when dropped.
 struct PodGroup(std::path::PathBuf);
 

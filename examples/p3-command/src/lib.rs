@@ -1,11 +1,13 @@
 //! A command of WASI 0.3. Without arguments it tells where it runs; with paths it copies files
-//! and lists folders to standard output, all through streams.
+//! and lists folders to standard output, all through streams; with `hoard N` it takes as many
+//! sockets as it may have.
 
 use wasip3::cli::{environment, stderr, stdout};
 use wasip3::filesystem::preopens;
 use wasip3::filesystem::types::{
     Descriptor, DescriptorFlags, DescriptorType, ErrorCode, OpenFlags, PathFlags,
 };
+use wasip3::sockets::types::{IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, TcpSocket};
 use wasip3::wit_stream;
 
 struct Command;
@@ -20,6 +22,11 @@ impl wasip3::exports::cli::run::Guest for Command {
             let directory = environment::get_initial_cwd().unwrap_or_default();
             return say(format!("hello from WASI 0.3, in {directory}\n")).await;
         }
+        if let [what, connections] = paths
+            && what == "hoard"
+        {
+            return hoard(connections.parse().map_err(drop)?).await;
+        }
         for path in paths {
             if let Err(error) = show(path).await {
                 let (mut to, from) = wit_stream::new();
@@ -32,6 +39,29 @@ impl wasip3::exports::cli::run::Guest for Command {
         }
         Ok(())
     }
+}
+
+/// Accepts so many connections, then makes as many sockets as it may have, and tells.
+async fn hoard(connections: usize) -> Result<(), ()> {
+    let listener = TcpSocket::create(IpAddressFamily::Ipv4).map_err(drop)?;
+    let here = Ipv4SocketAddress { port: 0, address: (127, 0, 0, 1) };
+    listener.bind(IpSocketAddress::Ipv4(here)).map_err(drop)?;
+    let mut incoming = listener.listen().map_err(drop)?;
+    if let Ok(IpSocketAddress::Ipv4(at)) = listener.get_local_address() {
+        say(format!("listening {}\n", at.port)).await?;
+    }
+    let mut held = Vec::new();
+    while held.len() < connections {
+        held.push(incoming.next().await.ok_or(())?);
+    }
+    let mut made = Vec::new();
+    let refused = loop {
+        match TcpSocket::create(IpAddressFamily::Ipv4) {
+            Ok(socket) => made.push(socket),
+            Err(error) => break error,
+        }
+    };
+    say(format!("accepted {}, made {}, then {refused:?}\n", held.len(), made.len())).await
 }
 
 async fn stderr_end(end: impl IntoFuture) {

@@ -5,11 +5,13 @@
 //!
 //! A file operation prints one line: `read /etc/hostname: ok web-0`, or the name of its errno as
 //! wasi has it: `write /etc/hostname: ROFS`. Things go on after an error; `usage` ends the whole
-//! with exit code 64. files.rs lists the file operations, life.rs the others.
+//! with exit code 64. files.rs lists the file operations, net.rs those of sockets, life.rs
+//! the others.
 
 mod errno;
 mod files;
 mod life;
+mod net;
 
 use std::env;
 use std::process::exit;
@@ -21,7 +23,9 @@ fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
     for thing in arguments.split(|argument| argument == "--") {
         let words: Vec<&str> = thing.iter().map(String::as_str).collect();
-        let Some(outcome) = files::run(&words).or_else(|| life::run(&words)) else {
+        let Some(outcome) =
+            files::run(&words).or_else(|| life::run(&words)).or_else(|| net::run(&words))
+        else {
             eprintln!("probe: usage: {words:?} is none of its things");
             exit(64);
         };

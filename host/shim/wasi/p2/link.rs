@@ -1,10 +1,11 @@
 //! The imports of a p2 command, interface by interface.
 
 use wasmtime::Engine;
-use wasmtime::component::{HasData, Linker, ResourceTable};
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::WasiView as _;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
+use wasmtime_wasi::p2::TcpSocket;
 use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, random, sockets, sync};
 use wasmtime_wasi::random::{WasiRandom, WasiRandomView as _};
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
@@ -61,5 +62,13 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     sockets::udp_create_socket::add_to_linker::<State, HasSockets>(l, create_socket)?;
     sockets::tcp::add_to_linker::<State, WasiSockets>(l, WasiSocketsView::sockets)?;
     sockets::udp::add_to_linker::<State, WasiSockets>(l, WasiSocketsView::sockets)?;
+    l.allow_shadowing(true);
+    l.instance("wasi:sockets/tcp@0.2.12")?.func_wrap(
+        "[method]tcp-socket.accept",
+        |mut store, (socket,): (Resource<TcpSocket>,)| {
+            Ok((create_socket(store.data_mut()).accept(socket)?,))
+        },
+    )?;
+    l.allow_shadowing(false);
     Ok(linker)
 }

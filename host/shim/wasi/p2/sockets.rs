@@ -1,11 +1,15 @@
-//! Two things that the stock interfaces lack here: new sockets are refused when the container
-//! has too many descriptors, and a guest that polls without a pause still lets the runtime look
+//! Two things that the stock interfaces lack here: new sockets and connections are refused while
+//! the container has too many descriptors, and a guest that polls without a pause still lets the runtime look
 //! for events.
 
 use wasmtime::component::{HasData, Resource, ResourceTable};
 use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, IpAddressFamily};
+use wasmtime_wasi::p2::bindings::sockets::tcp::HostTcpSocket;
 use wasmtime_wasi::p2::bindings::sockets::{tcp_create_socket, udp_create_socket};
-use wasmtime_wasi::p2::{DynPollable, Network, SocketError, SocketResult, TcpSocket, UdpSocket};
+use wasmtime_wasi::p2::{
+    DynInputStream, DynOutputStream, DynPollable, Network, SocketError, SocketResult, TcpSocket,
+    UdpSocket,
+};
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi_io::bindings::wasi::io::poll;
 
@@ -29,6 +33,29 @@ impl SocketsView<'_> {
         match self.sockets.admit(self.stock.table) {
             true => Ok(()),
             false => Err(ErrorCode::NewSocketLimit.into()),
+        }
+    }
+}
+
+/// What `accept` gives.
+type Accepted = (Resource<TcpSocket>, Resource<DynInputStream>, Resource<DynOutputStream>);
+
+impl SocketsView<'_> {
+    /// The stock function, for a guest that has a descriptor left.
+    pub fn accept(
+        &mut self,
+        socket: Resource<TcpSocket>,
+    ) -> wasmtime::Result<Result<Accepted, ErrorCode>> {
+        let accepted = match self.admit() {
+            Ok(()) => HostTcpSocket::accept(&mut self.stock, socket),
+            Err(error) => Err(error),
+        };
+        match accepted {
+            Ok(accepted) => Ok(Ok(accepted)),
+            Err(error) => {
+                self.sockets.count(self.stock.table);
+                network::Host::convert_error_code(&mut self.stock, error).map(Err)
+            }
         }
     }
 }

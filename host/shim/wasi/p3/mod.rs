@@ -4,6 +4,7 @@
 
 mod convert;
 mod filesystem;
+mod sockets;
 mod streams;
 
 use wasmtime::Engine;
@@ -50,6 +51,7 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     wasmtime_wasi::p3::clocks::add_to_linker(l)?;
     wasmtime_wasi::p3::random::add_to_linker(l)?;
     wasmtime_wasi::p3::sockets::add_to_linker(l)?;
+    sockets::limit(l)?;
     types::add_to_linker::<State, HasFiles>(l, State::files)?;
     preopens::add_to_linker::<State, HasFiles>(l, State::files)?;
     Ok(linker)
