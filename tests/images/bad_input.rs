@@ -303,6 +303,27 @@ async fn layers_that_reach_out_of_the_root_are_refused() {
 }
 
 #[tokio::test]
+async fn a_layer_that_unpacks_to_far_more_than_it_is_is_a_bomb() {
+    let kit = Kit::new();
+    let store = kit.store().await;
+    let wasm = module(1);
+    let zeros = vec![0; 96 << 20];
+    let tar = layer(&[Entry::File("a.wasm", &wasm), Entry::File("zeros", &zeros)]);
+    let packed = [
+        ("application/vnd.oci.image.layer.v1.tar+gzip", gzip(&tar)),
+        ("application/vnd.oci.image.layer.v1.tar+zstd", zstd::encode_all(&*tar, 1).unwrap()),
+    ];
+    for (kind, bytes) in packed {
+        let layout = kit.layout(&kind[kind.len() - 4..]);
+        let layers = [layout.blob(kind, &bytes)];
+        let manifest = layout.image(("wasi", "wasm"), &["/a.wasm"], (&layers, &[digest(&tar)]));
+        let part = "more than 200 times its size, as a decompression bomb does";
+        refused(&store, &layout.of(manifest), part).await;
+    }
+    assert_clean(&kit, store).await;
+}
+
+#[tokio::test]
 async fn bad_names_are_refused_before_anything_is_read() {
     let kit = Kit::new();
     let store = kit.store().await;

@@ -14,7 +14,7 @@ fn accepting(fake: &Fake, token: Option<&'static str>) -> Arc<Mutex<Vec<Seen>>> 
     let (url, kept) = (fake.url(), taken.clone());
     fake.rule(move |seen, _| {
         if seen.path.starts_with("/token") {
-            let scope = seen.path.contains("pull%2Cpush").then_some("write").unwrap_or("read");
+            let scope = if seen.path.contains("pull%2Cpush") { "write" } else { "read" };
             return Some(reply(200, &[], format!("{{\"token\": \"{scope}\"}}")));
         }
         if let Some(token) = token {

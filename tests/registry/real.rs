@@ -97,6 +97,55 @@ async fn tls_and_a_password_are_wanted_and_given() {
     assert_eq!(printed.trim(), format!("{} {name}", id.image_ref));
 }
 
+/// What `wasmpod push` sends is an artifact as other tools make and read it, and comes back as
+/// the image that it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pushed_is_a_wasm_artifact_and_comes_back() {
+    if !is_there() {
+        return;
+    }
+    let folder = folder();
+    let real = Server::start(folder.path(), Guard::TlsAndPassword).await;
+    let table = format!(
+        "[registry.hosts.\"{host}\"]\nserver = \"https://{host}\"\nca = [{ca:?}]\n",
+        host = real.host,
+        ca = folder.path().join("ca.pem")
+    );
+    let daemon = Daemon::start_with(&table).await;
+    let image = daemon.import("hello-p2").await;
+    let name = format!("{}/team/hello:1", real.host);
+    let push = |config: &std::path::Path| {
+        daemon.command(&["push", &image, &name]).env("DOCKER_CONFIG", config).output().unwrap()
+    };
+    let refused = push(&folder.path().join("nowhere"));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.trim().lines().count() == 1, "{said}");
+
+    let login = serde_json::json!({ "auths": { &real.host: { "auth": "dTpw" } } });
+    std::fs::write(folder.path().join("config.json"), login.to_string()).unwrap();
+    let pushed = push(folder.path());
+    assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
+    let printed = String::from_utf8_lossy(&pushed.stdout).into_owned();
+    let digest = printed.trim().strip_prefix(&format!("{name} ")).unwrap();
+
+    let manifest = real.manifest("team/hello", digest);
+    assert_eq!(manifest["config"]["mediaType"], "application/vnd.wasm.config.v0+json");
+    assert_eq!(manifest["layers"].as_array().unwrap().len(), 1);
+    assert_eq!(manifest["layers"][0]["mediaType"], "application/wasm");
+    let config = real.blob("team/hello", manifest["config"]["digest"].as_str().unwrap());
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    assert_eq!((&config["architecture"], &config["os"]), (&"wasm".into(), &"wasip2".into()));
+    assert_eq!(config["layerDigests"][0], manifest["layers"][0]["digest"]);
+    let exports = config["component"]["exports"].as_array().unwrap();
+    assert!(exports.iter().any(|name| name.as_str().unwrap().starts_with("wasi:cli/run@")));
+    let wasm = real.blob("team/hello", manifest["layers"][0]["digest"].as_str().unwrap());
+    assert_eq!(wasm, std::fs::read(crate::support::guest("hello-p2")).unwrap());
+
+    let other = Daemon::start_with(&table).await;
+    let back = other.images().pull_image(request(&name, Some(("u", "p")))).await.unwrap();
+    assert!(back.into_inner().image_ref.starts_with("sha256:"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_is_honoured_and_nothing_is_left() {
     use super::fake::{Body, Fake, broken};

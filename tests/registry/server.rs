@@ -104,6 +104,7 @@ impl Server {
         let base = format!("{}://{}/v2/{repository}", self.scheme, self.host);
         for part in &made.parts {
             let answer = self.curl(&["-i", "-X", "POST", &format!("{base}/blobs/uploads/")], b"");
+            let answer = String::from_utf8_lossy(&answer);
             let line = answer.lines().find(|line| line.to_lowercase().starts_with("location:"));
             let place = line.unwrap_or_else(|| panic!("{answer}")).split_once(' ').unwrap().1;
             let url = format!("{}&digest={}", place.trim(), part.digest);
@@ -116,7 +117,22 @@ impl Server {
         self.curl(&["-X", "PUT", "-H", &kind, "--data-binary", "@-", &url], bytes);
     }
 
-    fn curl(&self, arguments: &[&str], input: &[u8]) -> String {
+    /// A blob as the registry gives it out.
+    pub fn blob(&self, repository: &str, digest: &str) -> Vec<u8> {
+        self.curl(
+            &[&format!("{}://{}/v2/{repository}/blobs/{digest}", self.scheme, self.host)],
+            b"",
+        )
+    }
+
+    /// A manifest, by tag or digest.
+    pub fn manifest(&self, repository: &str, reference: &str) -> serde_json::Value {
+        let url = format!("{}://{}/v2/{repository}/manifests/{reference}", self.scheme, self.host);
+        let accept = format!("accept: {}", super::kit::MANIFEST);
+        serde_json::from_slice(&self.curl(&["-H", &accept, &url], b"")).unwrap()
+    }
+
+    fn curl(&self, arguments: &[&str], input: &[u8]) -> Vec<u8> {
         use std::io::Write;
         let mut child = Command::new("curl")
             .args(["-sSf", "--noproxy", "*", "-u", "u:p"])
@@ -133,7 +149,7 @@ impl Server {
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "curl {arguments:?}: {said}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        output.stdout
     }
 }
 
