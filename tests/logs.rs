@@ -111,10 +111,12 @@ async fn a_slow_disk_holds_up_its_guest_and_nobody_else_and_loses_nothing() {
     if !support::root_for("FUSE") {
         return;
     }
-    let daemon = Daemon::start().await;
-    let at = daemon.path().join("slow");
+    let disk = tempfile::tempdir().unwrap();
+    let at = disk.path().join("slow");
     std::fs::create_dir(&at).unwrap();
     let Some(tarpit) = Tarpit::at(&at) else { return };
+    // Later than the disk: not every machine tells a shim of what is mounted after it began.
+    let daemon = Daemon::start().await;
     let image = daemon.import("probe").await;
     let mut slow = sandbox("slow");
     slow.log_directory = at.display().to_string();
@@ -146,11 +148,13 @@ async fn a_full_disk_costs_lines_that_are_counted_and_nothing_else() {
     if !support::root_for("a small tmpfs") {
         return;
     }
-    let daemon = Daemon::start().await;
-    let (at, go) = (daemon.path().join("small"), daemon.path().join("go"));
+    let disk = tempfile::tempdir().unwrap();
+    let (at, go) = (disk.path().join("small"), disk.path().join("go"));
     std::fs::create_dir(&at).unwrap();
     std::fs::create_dir(&go).unwrap();
     mount_fs("test", &at, "tmpfs", MountFlags::empty(), c"size=256k").unwrap();
+    // Later than the disk: not every machine tells a shim of what is mounted after it began.
+    let daemon = Daemon::start().await;
     std::fs::write(at.join("filler"), vec![1; 128 << 10]).unwrap();
     let image = daemon.import("probe").await;
     let mut full = sandbox("full");
