@@ -1,5 +1,6 @@
 //! The configuration: one TOML file, strict, and the folders and sockets that flags override.
 
+mod network;
 mod registry;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::model::handler::{self, Handler};
 
+pub use network::{Collection, NetworkConfig, WithoutPlugins};
 pub use registry::{RegistryConfig, RegistryHost, RegistryMirror};
 
 /// The CRI socket's name in the state folder.
@@ -36,6 +38,7 @@ pub struct Config {
     /// the file's name none has to.
     pub signature_policy: Option<PathBuf>,
     pub registry: RegistryConfig,
+    pub network: NetworkConfig,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -131,6 +134,7 @@ impl Default for Config {
             agent: AgentConfig::default(),
             signature_policy: None,
             registry: RegistryConfig::default(),
+            network: NetworkConfig::default(),
         }
     }
 }

@@ -59,6 +59,9 @@ pub enum Error {
     /// `doing` continues "while": "writing /var/lib/...".
     #[error("{doing}: {source}")]
     Io { doing: String, source: io::Error },
+    /// A network plugin failed, or its configuration is wrong; names it.
+    #[error("{0}")]
+    Network(String),
     /// Something of wasmpod's own is not as it must be.
     #[error("{0}")]
     Internal(String),
@@ -107,6 +110,7 @@ impl Error {
                 };
                 Self::Io { doing: doing.clone(), source }
             }
+            Self::Network(text) => Self::Network(text.clone()),
             Self::Internal(text) => Self::Internal(text.clone()),
         }
     }

@@ -13,6 +13,8 @@ pub mod engine;
 pub mod error;
 pub mod image;
 pub mod model;
+pub mod netns;
+pub mod network;
 pub mod proto;
 pub mod runtime;
 pub mod shim;

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides Rust, with apt, as root: a C compiler for wasm guests with
-# its C library, a registry of images, and looks for Go. Says nothing where all is there. As an
-# ordinary user, or without apt, it names what is missing and goes on: what needs it is then
-# skipped, loudly.
+# its C library, a registry of images, CNI plugins with what they call, and looks for Go. Says
+# nothing where all is there. As an ordinary user, or without apt, it names what is missing and
+# goes on: what needs it is then skipped, loudly.
 set -euo pipefail
 
 missing=()
@@ -14,6 +14,9 @@ lacks wasm-ld lld
 compgen -G '/usr/lib/llvm-*/lib/clang/*/lib/wasi/libclang_rt.builtins-wasm32.a' >/dev/null ||
   missing+=(libclang-rt-dev-wasm32)
 lacks go golang-go
+lacks ip iproute2
+lacks iptables iptables
+[ -x /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
 # A real registry for the tests, its passwords and certificates.
 lacks docker-registry docker-registry
 lacks htpasswd apache2-utils

@@ -16,6 +16,7 @@ mod images;
 mod input;
 mod limits;
 mod logs;
+mod network;
 mod recovery;
 mod registry;
 mod run;

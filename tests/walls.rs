@@ -10,14 +10,19 @@ const LONGEST: usize = 400;
 
 /// The parts that a part may name as `crate::PART`, besides itself. `proto` is told apart by its
 /// packages.
-const DIRECTIONS: [(&str, &[&str]); 14] = [
+const DIRECTIONS: [(&str, &[&str]); 16] = [
     ("model", &[]),
     ("error", &["model"]),
     ("proto", &[]),
     ("speech", &[]),
     ("config", &["error", "model"]),
     ("engine", &["error"]),
-    ("shim", &["engine", "error", "model", "proto::shim", "proto::SHIM_PROTOCOLS", "speech"]),
+    ("netns", &["error"]),
+    ("network", &["config", "error", "model", "netns"]),
+    (
+        "shim",
+        &["engine", "error", "model", "netns", "proto::shim", "proto::SHIM_PROTOCOLS", "speech"],
+    ),
     ("image", &["config", "engine", "error", "model"]),
     (
         "runtime",
@@ -27,6 +32,7 @@ const DIRECTIONS: [(&str, &[&str]); 14] = [
             "error",
             "image",
             "model",
+            "network",
             "proto::shim",
             "proto::SHIM_PROTOCOLS",
             "speech",

@@ -18,7 +18,10 @@ pub fn code(error: &Error) -> Code {
         Error::Unimplemented(_) => Code::Unimplemented,
         // The kubelet looks for its words at a message's beginning, and takes the code off from
         // UNKNOWN alone (remote_image.go).
-        Error::Start(_) | Error::RegistryUnavailable(_) | Error::Unsigned(_) => Code::Unknown,
+        Error::Start(_)
+        | Error::Network(_)
+        | Error::RegistryUnavailable(_)
+        | Error::Unsigned(_) => Code::Unknown,
         Error::Denied(_) => Code::PermissionDenied,
         Error::Io { .. } | Error::StaleCode(_) | Error::Internal(_) => Code::Internal,
     }

@@ -34,9 +34,15 @@ impl Service {
             reason: reason.to_owned(),
             message: message.to_owned(),
         };
+        let network = self.runtime.network_readiness(self.realm).await;
         let conditions = vec![
             condition("RuntimeReady", "Serving", "the daemon serves pods"),
-            condition("NetworkReady", "HostAndLoopback", "pods use the host's network or loopback"),
+            cri::RuntimeCondition {
+                r#type: "NetworkReady".to_owned(),
+                status: network.is_ready,
+                reason: network.reason.to_owned(),
+                message: network.message,
+            },
         ];
         let info = if request.verbose {
             [("config".to_owned(), serde_json::json!(self.runtime.config()).to_string())].into()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -167,6 +168,9 @@ pub struct Sandbox {
     pub state: SandboxState,
     /// The shim that holds or held it.
     pub shim: Option<ShimId>,
+    /// What its network gave it, in the network's order: the first is the pod's IP.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What may be changed in the records, as one pure step over the index. Knows nothing of the
 //! database, which writes down what a step did, or of shims.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::index::{Index, ShimRecord};
@@ -21,6 +22,7 @@ pub enum Change {
     AddContainer(Container),
     Container(ContainerId, ContainerVerb),
     SetResources(ContainerId, Resources),
+    SetAddresses(SandboxId, Vec<IpAddr>),
     ForgetContainer(ContainerId),
     AddShim(ShimRecord),
     ForgetShim(ShimId),
@@ -139,6 +141,12 @@ impl Index {
             Change::SetResources(id, resources) => {
                 let container = Container { resources, ..self.container_to_change(&id)? };
                 self.set_container(id, Some(container), made);
+            }
+            Change::SetAddresses(id, addresses) => {
+                let old = self.sandboxes.get(&id);
+                let old = old.ok_or_else(|| Error::not_found("sandbox", id.as_str()))?;
+                let sandbox = Sandbox { addresses, ..Sandbox::clone(old) };
+                self.set_sandbox(id, Some(sandbox), made);
             }
             Change::ForgetContainer(id) => self.set_container(id, None, made),
             Change::AddShim(shim) => {

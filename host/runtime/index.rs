@@ -273,6 +273,7 @@ pub mod tests {
             created_at,
             state: SandboxState::Ready,
             shim: None,
+            addresses: Vec::new(),
         }
     }
 

@@ -12,6 +12,7 @@ mod exits;
 mod folders;
 mod index;
 mod launch;
+mod network;
 pub mod news;
 mod records;
 mod recovery;
@@ -41,6 +42,7 @@ use crate::model::container::{Container, ContainerConfig, Exit};
 use crate::model::ids::{ContainerId, SandboxId};
 use crate::model::resources::Resources;
 use crate::model::sandbox::{Realm, Sandbox, SandboxConfig};
+use crate::network::Network;
 
 /// The core, shared by every socket. Every method that changes something is durable when it
 /// returns, and runs to its end even if its caller goes away.
@@ -50,6 +52,7 @@ pub struct Runtime {
     folders: Folders,
     records: Arc<Records>,
     shims: Arc<Shims>,
+    network: Arc<Network>,
     sizes: stats::Sizes,
     /// Guests' threads that stayed in a system call although interrupted, since the start.
     stuck_threads: AtomicU64,

@@ -34,6 +34,7 @@ use crate::model::container::{Container, ContainerState, ContainerVerb, Exit};
 use crate::model::handler::ProcessPlace;
 use crate::model::ids::{ContainerId, SandboxId, ShimId};
 use crate::model::sandbox::{SandboxState, SandboxVerb};
+use crate::network::Network;
 use crate::proto::shim as wire;
 use wire::container_state::Phase;
 
@@ -66,6 +67,7 @@ pub async fn open(
     drop(engine);
     let runtime = Arc::new(Runtime {
         shims: Shims::new(setup, records.clone()),
+        network: Network::open(&config)?,
         config,
         images,
         folders,
@@ -131,6 +133,7 @@ impl Runtime {
         }
         self.lose_homeless().await?;
         self.finish_halves().await?;
+        self.recover_networks().await;
         self.sweep_strays()?;
         let shims = self.records.read().shims.clone();
         cgroup::sweep(&shims.into_values().flat_map(|shim| shim.cgroups).collect());

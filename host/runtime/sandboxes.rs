@@ -1,9 +1,10 @@
 //! Making, stopping and removing sandboxes.
 //!
 //! What a kill -9 of the daemon leaves after each step of making one, and who puts it right:
-//! the name's reservation (nothing: it is kept in memory), the folder (recovery removes what no
-//! record names), the record "ready", written while the shim makes the sandbox (recovery forgets
-//! it when the shim holds none; else it is whole). Removing goes
+//! the name's reservation (nothing: it is kept in memory), the network (its journal tells recovery
+//! to give it back), the folder (recovery removes what no record names), the record "ready",
+//! written while the shim makes the sandbox (recovery forgets it when the shim holds none; else
+//! it is whole). Removing goes
 //! the other way: the record "removing" comes first, durably, and recovery finishes it.
 
 use std::sync::Arc;
@@ -46,6 +47,7 @@ impl Runtime {
             created_at: now(),
             state: SandboxState::Creating,
             shim: None,
+            addresses: Vec::new(),
         };
         self.records.change_passing(Change::AddSandbox(sandbox.clone())).await?;
         if let Err(error) = self.place_sandbox(&sandbox, place, hostname).await {
@@ -90,6 +92,11 @@ impl Runtime {
         hostname: String,
     ) -> Result<()> {
         let request = self.sandbox_request(sandbox, &hostname)?;
+        // Its door stays open until the shim is through it.
+        let attachments = self.attach_network(sandbox).await?;
+        let request = Self::with_network(request, attachments.as_ref());
+        let addresses = attachments.as_ref().map(|found| found.addresses.clone());
+        let sandbox = &Sandbox { addresses: addresses.unwrap_or_default(), ..sandbox.clone() };
         let layer = self.folders.etc_layer(&sandbox.id);
         let dns = sandbox.config.dns.clone();
         // The shim reads the layer when a container is made, so both go side by side.
@@ -118,6 +125,7 @@ impl Runtime {
             (_, Err(error)) => Err(error),
         };
         if outcome.is_err() {
+            self.give_up_network(&sandbox.id).await;
             self.shims.end_surplus().await;
         }
         outcome
@@ -149,6 +157,7 @@ impl Runtime {
             etc_layer: self.folders.etc_layer(&sandbox.id).to_string_lossy().into_owned(),
             cpuset_cpus,
             memory_limit: memory_limit.unwrap_or(0),
+            netns_path: String::new(),
         })
     }
 
@@ -252,10 +261,12 @@ impl Runtime {
         let _turn = turn.operation.write().await;
         match self.records.sandbox(&id) {
             Some(sandbox) if sandbox.state == SandboxState::Ready => {
-                self.end_ready_sandbox(&sandbox).await
+                self.end_ready_sandbox(&sandbox).await?;
             }
-            _ => Ok(()),
+            _ => {}
         }
+        // Again at each call, as long as it fails.
+        self.network.detach(&id).await
     }
 
     /// Ends the containers first, so that each exit is in the database, then what they shared.
@@ -320,6 +331,7 @@ impl Runtime {
         if sandbox.state == SandboxState::Ready {
             self.end_ready_sandbox(&sandbox).await?;
         }
+        self.give_up_network(&id).await;
         self.records.set_sandbox(&id, SandboxVerb::Remove).await?;
         self.finish_removal(&sandbox).await
     }

@@ -37,10 +37,11 @@ pub fn status(error: Error) -> Status {
         Error::Unavailable(_) => GrpcCode::Unavailable,
         Error::Denied(_) => GrpcCode::PermissionDenied,
         Error::Unimplemented(_) => GrpcCode::Unimplemented,
-        // No registry is a shim's business.
+        // Neither registries nor networks are a shim's business.
         Error::Io { .. }
         | Error::RegistryUnavailable(_)
         | Error::Unsigned(_)
+        | Error::Network(_)
         | Error::Internal(_) => GrpcCode::Internal,
     };
     Status::new(code, error.to_string())
@@ -60,7 +61,9 @@ pub fn sandbox_spec(asked: wire::CreateSandboxRequest, host: &Host) -> Result<Sa
         id: sandbox_id(&asked.id)?,
         network: match asked.network() {
             Network::Host => NetworkMode::Host,
-            Network::Own => NetworkMode::Own,
+            Network::Own => {
+                optional_path(&asked.netns_path)?.map_or(NetworkMode::Own, NetworkMode::Given)
+            }
         },
         etc_layer: optional_path(&asked.etc_layer)?,
         cpus: cpu::parse(&asked.cpuset_cpus, &host.machine)?,

@@ -22,7 +22,6 @@ mod life;
 pub mod log;
 pub mod mounts;
 pub mod namespace;
-mod net;
 pub mod output;
 mod phase;
 mod process;

@@ -11,11 +11,12 @@ use wasmtime::{Engine, Store};
 
 use super::cpu::{self, Threads};
 use super::ledger::Budget;
-use super::{lock, net};
+use super::lock;
 use crate::engine::THREAD_STACK;
 use crate::error::{Error, Result};
 use crate::model::cpuset::CpuSet;
 use crate::model::ids::SandboxId;
+use crate::netns;
 
 /// What CreateSandbox asked for.
 #[derive(Clone, Debug)]
@@ -30,10 +31,13 @@ pub struct SandboxSpec {
     pub memory: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetworkMode {
     Host,
+    /// A namespace that the sandbox makes, with loopback alone.
     Own,
+    /// The namespace of that file, which somebody else made and furnished.
+    Given(PathBuf),
 }
 
 pub struct Sandbox {
@@ -105,8 +109,9 @@ impl Sandbox {
     }
 
     fn settle(&self) -> Result<()> {
-        let namespace = match self.spec.network {
-            NetworkMode::Own => net::make_namespace()?,
+        let namespace = match &self.spec.network {
+            NetworkMode::Own => netns::make()?,
+            NetworkMode::Given(path) => Some(netns::enter(path)?),
             NetworkMode::Host => None,
         };
         let _ = self.own_network.set(namespace.is_some());
@@ -121,7 +126,7 @@ impl Sandbox {
         }
         let namespace = lock(&self.namespace).clone();
         match namespace {
-            Some(namespace) => net::join(&namespace),
+            Some(namespace) => netns::join(&namespace),
             None => Err(Error::Precondition(format!("sandbox {} is stopped", self.spec.id))),
         }
     }

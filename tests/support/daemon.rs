@@ -40,7 +40,12 @@ impl Daemon {
         let folders = vec![short(&std::env::temp_dir()), short(&memory_folder())];
         let (path, state) = (folders[0].path().to_path_buf(), folders[1].path().to_path_buf());
         fs::create_dir(path.join("logs")).unwrap();
-        fs::write(path.join("config.toml"), configuration).unwrap();
+        // Whatever network this machine has is not the tests'.
+        let own = match configuration.contains("[network]") {
+            true => String::new(),
+            false => format!("\n[network]\nconf_dir = {:?}\n", path.join("net.d")),
+        };
+        fs::write(path.join("config.toml"), format!("{configuration}{own}")).unwrap();
         let mut child = Some(spawn(&path, &state));
         let channel = dial(&path.join("kubelet.sock"), &path, &mut child).await;
         let agent = dial(&state.join("agent.sock"), &path, &mut child).await;
@@ -185,6 +190,21 @@ impl Daemon {
         self.kill();
         self.child = Some(spawn(&self.path, &self.state));
         self.ready().await;
+    }
+
+    /// As a reboot of the node: every process dies, the state folder is empty, the rest stays.
+    pub async fn reboot(&mut self) {
+        self.kill();
+        cleanup::sweep(&self.state);
+        for entry in fs::read_dir(&self.state).unwrap() {
+            let path = entry.unwrap().path();
+            let removed =
+                if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.unwrap();
+        }
+        self.restart().await;
+        // The agent's socket is another file now.
+        self.agent = dial(&self.state.join("agent.sock"), &self.path, &mut self.child).await;
     }
 
     /// The pids of its shims, sorted.

@@ -10,7 +10,7 @@ use super::logs::{self, Log};
 use super::wait::eventually_async;
 
 /// A sandbox that is ready.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Pod {
     pub id: String,
     pub config: cri::PodSandboxConfig,
@@ -18,7 +18,7 @@ pub struct Pod {
 }
 
 /// A container of a pod.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Container {
     pub id: String,
     pub config: cri::ContainerConfig,

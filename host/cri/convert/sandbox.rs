@@ -149,6 +149,13 @@ pub fn item(sandbox: &Sandbox) -> cri::PodSandbox {
 }
 
 /// Without an address the network stays absent: an empty one makes a kubelet remake the pod.
+fn network(sandbox: &Sandbox) -> Option<cri::PodSandboxNetworkStatus> {
+    let mut ips = sandbox.addresses.iter().map(ToString::to_string);
+    let ip = ips.next().filter(|_| sandbox.state == SandboxState::Ready)?;
+    let additional_ips = ips.map(|ip| cri::PodIp { ip }).collect();
+    Some(cri::PodSandboxNetworkStatus { ip, additional_ips })
+}
+
 pub fn status(sandbox: &Sandbox) -> cri::PodSandboxStatus {
     let options = sandbox.config.namespaces.as_ref().map(namespaces_to_cri);
     cri::PodSandboxStatus {
@@ -156,7 +163,7 @@ pub fn status(sandbox: &Sandbox) -> cri::PodSandboxStatus {
         metadata: Some(name_to_cri(&sandbox.config.name)),
         state: state(sandbox.state).into(),
         created_at: sandbox.created_at,
-        network: None,
+        network: network(sandbox),
         linux: Some(cri::LinuxPodSandboxStatus { namespaces: Some(cri::Namespace { options }) }),
         labels: unsorted(&sandbox.config.labels),
         annotations: unsorted(&sandbox.config.annotations),
@@ -252,6 +259,7 @@ mod tests {
             created_at: 7,
             state: SandboxState::Ready,
             shim: None,
+            addresses: Vec::new(),
         }
     }
 

@@ -1,7 +1,9 @@
-//! Network namespaces of the sandboxes' own. Knows nothing of addresses or CNI.
+//! Network namespaces: making one and joining one, both for the calling thread alone. Knows
+//! nothing of sandboxes, addresses or CNI.
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -12,7 +14,7 @@ use crate::error::{Error, Result};
 
 /// Moves the calling thread into a new network namespace with loopback up, and returns the
 /// namespace. `None` where that is not permitted: the thread then stays where it was.
-pub fn make_namespace() -> Result<Option<OwnedFd>> {
+pub fn make() -> Result<Option<OwnedFd>> {
     // SAFETY: only the calling thread's network namespace changes; no memory or descriptor
     // table is unshared.
     match unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) } {
@@ -29,7 +31,15 @@ pub fn make_namespace() -> Result<Option<OwnedFd>> {
 /// Moves the calling thread into `namespace`.
 pub fn join(namespace: &OwnedFd) -> Result<()> {
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-        .map_err(Error::sys("joining the sandbox's network namespace"))
+        .map_err(Error::sys("joining a network namespace"))
+}
+
+/// Moves the calling thread into the namespace of that file, and returns it.
+pub fn enter(path: &Path) -> Result<OwnedFd> {
+    let namespace = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(Error::sys(format!("opening the network namespace {}", path.display())))?;
+    join(&namespace)?;
+    Ok(namespace)
 }
 
 fn bring_loopback_up() -> rustix::io::Result<()> {
@@ -54,7 +64,7 @@ mod tests {
     #[test]
     fn a_namespace_has_loopback_and_can_be_joined() {
         let served = std::thread::spawn(|| {
-            let namespace = make_namespace().expect("asks the kernel");
+            let namespace = make().expect("asks the kernel");
             // Where namespaces are not permitted there is nothing to show.
             let namespace = namespace?;
             let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback is up");

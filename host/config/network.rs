@@ -1,0 +1,68 @@
+//! `[network]`: where CNI's configuration and plugins lie, and how long plugins may take.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How pods get their networks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NetworkConfig {
+    /// *.conflist, *.conf and *.json; the first valid one by name is every pod's network.
+    pub conf_dir: PathBuf,
+    /// Where plugins are looked for, in this order.
+    pub bin_dirs: Vec<PathBuf>,
+    /// Seconds that one call of a plugin may take.
+    pub plugin_seconds: u64,
+    /// Seconds that one call of STATUS may take.
+    pub status_seconds: u64,
+    pub without_plugins: WithoutPlugins,
+    pub garbage: Collection,
+}
+
+/// What the kubelet is told where `conf_dir` has no configuration. Pods have loopback then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WithoutPlugins {
+    /// NetworkReady is false: the node takes pods of the host's network only, until a network
+    /// is installed.
+    #[default]
+    NotReady,
+    /// NetworkReady is true: loopback is all that this node's pods need.
+    Loopback,
+}
+
+/// Whether plugins are asked (GC, CNI 1.1) to give back what no pod of wasmpod's uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Collection {
+    /// Another runtime on the node may use the same network, and GC would take its addresses.
+    #[default]
+    Never,
+    /// For nodes whose network is wasmpod's alone.
+    AtStart,
+}
+
+impl NetworkConfig {
+    pub fn plugin_limit(&self) -> Duration {
+        Duration::from_secs(self.plugin_seconds.max(1))
+    }
+
+    pub fn status_limit(&self) -> Duration {
+        Duration::from_secs(self.status_seconds.max(1))
+    }
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self {
+            conf_dir: "/etc/cni/net.d".into(),
+            bin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
+            plugin_seconds: 60,
+            status_seconds: 5,
+            without_plugins: WithoutPlugins::default(),
+            garbage: Collection::default(),
+        }
+    }
+}

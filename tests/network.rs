@@ -1,0 +1,9 @@
+//! Pods' networks by CNI: real plugins on bridges of the tests' own, and plugins that fail.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod conf;
+mod faults;
+mod kills;
+mod kit;
+mod pods;
