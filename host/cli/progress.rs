@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 use super::images::size;
 use crate::proto::pod::pull_progress::Stage;
@@ -10,6 +11,8 @@ use crate::proto::pod::{PullLayer, PullProgress};
 
 /// Layers that are drawn; of more, only their number.
 const MAX_LAYERS: usize = 10;
+/// Between two drawings.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// See the module.
 #[derive(Debug)]
@@ -19,6 +22,7 @@ pub struct Progress {
     drawn: usize,
     /// What was told of once.
     told: BTreeSet<String>,
+    last: Option<Instant>,
 }
 
 /// What is shown.
@@ -43,13 +47,18 @@ impl Style {
 
 impl Progress {
     pub fn new(style: Style) -> Self {
-        Self { style, drawn: 0, told: BTreeSet::new() }
+        Self { style, drawn: 0, told: BTreeSet::new(), last: None }
     }
 
     pub fn show(&mut self, now: &PullProgress) -> std::io::Result<()> {
         match self.style {
             Style::Nothing => Ok(()),
-            Style::Terminal => self.draw(&lines(now)),
+            // What comes too soon after another is seen with the next, or not needed any more.
+            Style::Terminal if self.last.is_some_and(|last| last.elapsed() < PAUSE) => Ok(()),
+            Style::Terminal => {
+                self.last = Some(Instant::now());
+                self.draw(&lines(now))
+            }
             Style::Lines => {
                 let mut err = std::io::stderr().lock();
                 for line in news(now) {

@@ -169,3 +169,25 @@ async fn a_deadline_is_honoured_and_nothing_is_left() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_goes_away_takes_its_pull_along() {
+    use super::fake::{Body, Fake, broken};
+    let daemon = Daemon::start().await;
+    let fake = Fake::start();
+    let made = artifact(large(1, 300_000));
+    made.put(&fake, "app", "1");
+    let layer = made.layer().digest.clone();
+    fake.rule(move |seen, _| {
+        let drip = Body::Dripping(vec![0; 300_000], std::time::Duration::from_millis(1));
+        seen.path.contains(&layer).then(|| broken(drip))
+    });
+    let (mut images, name) = (daemon.images(), format!("{}/app:1", fake.host()));
+    let call = tokio::spawn(async move { images.pull_image(request(&name, None)).await });
+    let left =
+        |folder: &str| crate::images::kit::files(&daemon.root().join("images").join(folder)).len();
+    eventually("the layer is on its way", || (left("tmp") > 0).then_some(())).await;
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    eventually("nothing is left of it", || (left("tmp") + left("blobs") == 0).then_some(())).await;
+}

@@ -18,6 +18,8 @@ pub struct Fault {
 pub enum Cure {
     /// The same again after a while, no sooner than the registry says.
     Later(Option<Duration>),
+    /// The same again soon, but not for long: nobody is there, or the name is wrong.
+    Soon,
     /// Another place that may have it.
     Elsewhere,
     /// Nothing: it is this machine's fault.
@@ -50,6 +52,9 @@ impl Fault {
         let lasting = ["certificate", "invalid peer", "tls handshake", "this machine itself"];
         if lasting.iter().any(|word| why.to_lowercase().contains(word)) {
             return Self { cure: Cure::Elsewhere, ..fault };
+        }
+        if error.is_connect() {
+            return Self { cure: Cure::Soon, ..fault };
         }
         fault
     }

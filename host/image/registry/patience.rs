@@ -20,9 +20,9 @@ impl Patience {
         Self { retries: config.retries, first: Duration::from_millis(config.retry_ms) }
     }
 
-    /// Of a place that others can stand in for.
-    pub fn short(self) -> Self {
-        Self { retries: self.retries.min(1), ..self }
+    /// With fewer tries.
+    pub fn at_most(self, retries: u32) -> Self {
+        Self { retries: self.retries.min(retries), ..self }
     }
 
     /// The wait before try number `tried` (1 is the second one), no shorter than `asked`; `None`

@@ -14,6 +14,11 @@ use crate::error::{Error, Result};
 use crate::image::blobs::{self, Blob, MAX_JSON};
 use crate::image::name::is_digest;
 
+/// Retries of a place that cannot be reached.
+const SOON: u32 = 2;
+/// Retries of a place that others can stand in for.
+const REPLACEABLE: u32 = 1;
+
 /// The places of one image.
 #[derive(Debug)]
 pub struct Session {
@@ -187,10 +192,15 @@ impl<'a> Turn<'a> {
         if fault.cure == Cure::Nothing {
             return Err(fault.error);
         }
-        if let Cure::Later(asked) = fault.cure {
-            let patience = self.session.patience;
-            let patience = if is_last { patience } else { patience.short() };
+        let (asked, retries) = match fault.cure {
+            Cure::Later(asked) => (asked, u32::MAX),
+            Cure::Soon => (None, SOON),
+            Cure::Elsewhere | Cure::Nothing => (None, 0),
+        };
+        if retries > 0 {
+            let retries = if is_last { retries } else { REPLACEABLE };
             self.tried += 1;
+            let patience = self.session.patience.at_most(retries);
             if let Some(wait) = patience.wait(self.tried, asked) {
                 tracing::debug!(error = %fault.error, ?wait, "trying a registry again");
                 tokio::time::sleep(wait).await;

@@ -107,7 +107,11 @@ impl Session {
 
     /// Waits before the same is tried again; the error when it is not worth it.
     async fn wait(&self, fault: Fault, tried: &mut u32) -> Result<()> {
-        let Cure::Later(asked) = fault.cure else { return Err(fault.error) };
+        let asked = match fault.cure {
+            Cure::Later(asked) => asked,
+            Cure::Soon => None,
+            Cure::Elsewhere | Cure::Nothing => return Err(fault.error),
+        };
         *tried += 1;
         let Some(wait) = self.patience.wait(*tried, asked) else { return Err(fault.error) };
         tracing::debug!(error = %fault.error, ?wait, "trying a registry again");
