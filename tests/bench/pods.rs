@@ -4,7 +4,11 @@
 
 mod files;
 mod idle;
+#[allow(dead_code)]
+#[path = "../network/kit.rs"]
+mod kit;
 mod latency;
+mod network;
 mod pulls;
 mod stop;
 mod store;
@@ -30,7 +34,8 @@ mod registry {
 
 use table::Table;
 
-const ALL: [&str; 7] = ["latency", "throughput", "idle", "stop", "files", "pulls", "store"];
+const ALL: [&str; 8] =
+    ["latency", "throughput", "idle", "stop", "files", "pulls", "store", "network"];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -54,6 +59,7 @@ async fn main() {
             "latency" => latency::measure(&mut table).await,
             "throughput" => throughput::measure(&mut table).await,
             "idle" => idle::measure(&mut table).await,
+            "network" => network::measure(&mut table).await,
             "stop" => stop::measure(&mut table).await,
             "pulls" => pulls::measure(&mut table).await,
             "store" => store::measure(&mut table).await,

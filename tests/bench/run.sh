@@ -2,7 +2,7 @@
 # Builds wasmpod and measures it; prints a table.
 #
 #   tests/bench/run.sh               everything
-#   tests/bench/run.sh latency stop  only these: latency throughput idle stop files pulls store
+#   tests/bench/run.sh latency stop  only these: latency throughput idle stop files network pulls store
 #
 # As root for pods with a network namespace of their own. Best on an idle machine.
 #

@@ -13,7 +13,7 @@ use wasmpod::proto::cri;
 
 use crate::support::{self, Daemon, Pod};
 
-/// Where Debian has them; CNI_PLUGINS names other ones, those of build-cni-plugins.sh say.
+/// Where Debian has them; CNI_PLUGINS names other ones, as tests/conformance/build-cni-plugins.sh makes.
 const PLUGINS: &str = "/usr/lib/cni";
 
 pub fn plugins() -> PathBuf {
