@@ -1,6 +1,6 @@
-//! The journal of attachments, `<root>/network/`: an entry is written, durably, before a pod's
-//! ADD and removed after its DEL, so that nothing of an attachment is forgotten by a crash or a
-//! reboot. The result of ADD lies beside it (the specification's cached result).
+//! The journal of attachments, `<root>/network/`: an entry is written before a pod's ADD and
+//! removed after its DEL, so that nothing of an attachment is forgotten by a crash or a reboot.
+//! The result of ADD lies beside it (the specification's cached result).
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -67,22 +67,26 @@ impl Journal {
         self.folder.join(format!("{id}.{ending}"))
     }
 
-    /// Durable when it returns.
+    /// Writes an entry that outlives the daemon, and with [`Journal::secure`] the power.
     pub fn begin(&self, attachment: &Attachment) -> Result<()> {
-        let text = json(attachment)?;
-        let file = self.write(&self.path(&attachment.id, ENTRY), &text)?;
+        self.write(&self.path(&attachment.id, ENTRY), &json(attachment)?)
+    }
+
+    /// Makes an entry durable. Plugins do not make their own files so: what a power loss leaves
+    /// of an ADD that goes on meanwhile is written by the same commit as the entry, or later.
+    pub fn secure(&self, id: &SandboxId) -> Result<()> {
         let doing = || Error::io(format!("writing {}", self.folder.display()));
-        file.sync_all().map_err(doing())?;
+        File::open(self.path(id, ENTRY)).and_then(|file| file.sync_all()).map_err(doing())?;
         File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(doing())
     }
 
     /// Keeps a result. Not made durable: after a power loss DEL does without.
     pub fn note(&self, id: &SandboxId, result: &Value) -> Result<()> {
-        self.write(&self.path(id, RESULT), &json(result)?).map(drop)
+        self.write(&self.path(id, RESULT), &json(result)?)
     }
 
     /// Writes a file that is there wholly or not at all.
-    fn write(&self, path: &Path, text: &[u8]) -> Result<File> {
+    fn write(&self, path: &Path, text: &[u8]) -> Result<()> {
         let doing = || Error::io(format!("writing {}", path.display()));
         let mut name = path.as_os_str().to_owned();
         name.push(".new");
@@ -95,8 +99,7 @@ impl Journal {
             .open(&new)
             .map_err(doing())?;
         file.write_all(text).map_err(doing())?;
-        fs::rename(&new, path).map_err(doing())?;
-        Ok(file)
+        fs::rename(&new, path).map_err(doing())
     }
 
     /// The entry and its result, if one is kept; `None` when there is no entry.
@@ -174,6 +177,7 @@ pub mod tests {
         let attachment = attachment(&[json!({"type": "bridge", "mtu": 1})]);
         let id = attachment.id.clone();
         journal.begin(&attachment).unwrap();
+        journal.secure(&id).unwrap();
         fs::write(path.join(format!("{id}.result.new")), "ha").unwrap();
         let (journal, ids) = Journal::open(path.clone()).unwrap();
         assert_eq!(ids, std::slice::from_ref(&id));

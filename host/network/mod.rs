@@ -163,7 +163,12 @@ impl Network {
         made.and(begun)?;
         let path = self.namespaces.path(&attachment.id);
         let chain = Chain { plugins: &self.plugins, attachment, namespace: Some(&path) };
-        let outcome = chain.add().await?;
+        let id = attachment.id.clone();
+        // A disk takes as long as a plugin, so both go side by side.
+        let secured = self.blocking(move |network| network.journal.secure(&id));
+        let (outcome, secured) = tokio::join!(chain.add(), secured);
+        let outcome = outcome?;
+        secured?;
         let name = &attachment.network.name;
         let given = outcome
             .given(INTERFACE)
