@@ -121,3 +121,27 @@ impl Error {
         move |errno| Self::Io { doing, source: errno.into() }
     }
 }
+
+/// At most `most` bytes of a text that others wrote (a guest's names, a file's), with a mark where
+/// it is cut: messages travel in headers and records that hold no more.
+pub fn cut(mut text: String, most: usize) -> String {
+    const MARK: &str = "...";
+    if text.len() > most {
+        let end = text.floor_char_boundary(most.saturating_sub(MARK.len()));
+        text.truncate(end);
+        text.push_str(MARK);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_characters_and_marked() {
+        assert_eq!(cut("short".to_owned(), 5), "short");
+        assert_eq!(cut("longer text".to_owned(), 8), "longe...");
+        assert_eq!(cut("\u{e4}".repeat(9), 8), "\u{e4}\u{e4}...");
+    }
+}

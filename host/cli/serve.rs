@@ -205,15 +205,22 @@ fn lock(state: &Path) -> Result<File> {
         .mode(0o600)
         .open(&path)
         .map_err(Error::io(doing()))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Precondition(format!(
-            "another daemon already uses the state folder {}",
-            state.display()
-        ))),
-        Err(error) => Err(Error::sys(doing())(error)),
+    for _ in 0..LOCK_TRIES {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+            Err(error) => return Err(Error::sys(doing())(error)),
+        }
     }
+    Err(Error::Precondition(format!(
+        "another daemon already uses the state folder {}",
+        state.display()
+    )))
 }
+
+/// How long the remains of a daemon that was just killed may hold the lock.
+const LOCK_TRIES: u32 = 40;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 
 use tonic::{Code, Status};
 
-use crate::error::Error;
+use crate::error::{Error, cut};
 
 /// Exhaustive, so that a new error has to choose.
 pub fn code(error: &Error) -> Code {
@@ -29,8 +29,11 @@ pub fn code(error: &Error) -> Code {
 
 /// The answer to a failed call, its message in one line.
 pub fn status(error: Error) -> Status {
-    Status::new(code(&error), one_line(&error.to_string()))
+    Status::new(code(&error), cut(one_line(&error.to_string()), MOST_STATUS))
 }
+
+/// Bytes of a status' message: it travels in a header, percent-encoded to thrice its length.
+const MOST_STATUS: usize = 2 << 10;
 
 /// Line ends would end up in events and one-line logs of the client.
 fn one_line(text: &str) -> String {

@@ -14,7 +14,7 @@ use super::programs::Code;
 use super::resolve::Found;
 use super::sandbox::{NetworkMode, SandboxSpec};
 use super::{cpu, host::Host};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, cut};
 use crate::model::container::Exit;
 use crate::model::exits::ExitRecord;
 use crate::model::ids::{ContainerId, SandboxId};
@@ -44,8 +44,12 @@ pub fn status(error: Error) -> Status {
         | Error::Network(_)
         | Error::Internal(_) => GrpcCode::Internal,
     };
-    Status::new(code, error.to_string())
+    Status::new(code, cut(error.to_string(), MOST_STATUS))
 }
+
+/// Bytes of a status' message: it travels in a header, percent-encoded to thrice its length, and a
+/// header over HTTP/2's limit would fail every call on the connection.
+const MOST_STATUS: usize = 2 << 10;
 
 pub fn sandbox_id(text: &str) -> Result<SandboxId> {
     SandboxId::parse(text).ok_or_else(|| Error::Invalid(format!("{text:?} is no sandbox id")))

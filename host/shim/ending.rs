@@ -4,6 +4,10 @@ use crate::model::container::{Exit, Reason};
 
 use super::clock;
 use super::guest::Ended;
+use crate::error::cut;
+
+/// Bytes of an exit's message, twice what a kubelet keeps. Guests choose the names in it.
+const MOST_MESSAGE: usize = 8 << 10;
 
 /// What a shell adds to the number of the signal that ended a program.
 const SIGNALED: i32 = 128;
@@ -50,7 +54,7 @@ pub fn host_fault(panic: &(dyn std::any::Any + Send)) -> Exit {
 }
 
 fn exit(code: i32, reason: Reason, message: impl Into<String>) -> Exit {
-    Exit { code, reason, message: message.into(), finished_at: clock::now() }
+    Exit { code, reason, message: cut(message.into(), MOST_MESSAGE), finished_at: clock::now() }
 }
 
 /// Codes that no shell can show become 255, never 0: they mean a failure.

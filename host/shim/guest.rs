@@ -12,6 +12,7 @@ use super::ledger::{Ledger, OutOfMemory};
 use super::output::Output;
 use super::wasi::fs::Root;
 use super::wasi::{p1, p2, p3};
+use crate::error::cut;
 
 /// A guest's standard input.
 pub enum Stdin {
@@ -87,6 +88,10 @@ impl Ended {
 /// Frames of a wasm backtrace that are shown, innermost first.
 const FRAMES: usize = 32;
 
+/// Bytes of the fault and of one frame: functions' names are the guest's.
+const MOST_CAUSE: usize = 2 << 10;
+const MOST_FRAME: usize = 240;
+
 /// The fault in one line, then the wasm frames, one a line.
 fn describe(error: &wasmtime::Error) -> String {
     let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::to_string);
@@ -96,11 +101,11 @@ fn describe(error: &wasmtime::Error) -> String {
         .filter(|cause| Some(cause) != frames.as_ref())
         .map(|cause| cause.lines().collect::<Vec<_>>().join(" "))
         .collect();
-    let mut text = causes.join(": ");
+    let mut text = cut(causes.join(": "), MOST_CAUSE);
     // The first line only says that a backtrace follows.
     for line in frames.iter().flat_map(|frames| frames.lines().skip(1).take(FRAMES)) {
         text.push('\n');
-        text.push_str(line);
+        text.push_str(&cut(line.to_owned(), MOST_FRAME));
     }
     text
 }
@@ -184,6 +189,25 @@ pub fn arm<T: Send + 'static>(store: &mut Store<T>, kill: Arc<Kill>) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_as_long_as_a_guest_likes_do_not_make_a_long_message() {
+        let engine = Engine::default();
+        let name = "n".repeat(100_000);
+        let wat = format!(
+            "(module (func ${name} (param i32) (if (i32.eqz (local.get 0)) (then unreachable)) \
+             (call ${name} (i32.sub (local.get 0) (i32.const 1)))) \
+             (func (export \"run\") (call ${name} (i32.const 20))))"
+        );
+        let module = wasmtime::Module::new(&engine, wat::parse_str(wat).unwrap()).unwrap();
+        let mut store = Store::new(&engine, ());
+        let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
+        let run = instance.get_typed_func::<(), ()>(&mut store, "run").unwrap();
+        let Ended::Trapped(text) = Ended::from_error(&run.call(&mut store, ()).unwrap_err()) else {
+            panic!("not a trap");
+        };
+        assert!(text.len() < 8 << 10 && text.lines().count() > 20, "{}", text.len());
+    }
 
     #[test]
     fn a_trap_reads_as_its_fault_and_its_frames() {

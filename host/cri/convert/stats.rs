@@ -36,6 +36,7 @@ pub fn of_idle_container(container: &Container) -> cri::ContainerStats {
     cri::ContainerStats { attributes: Some(container::attributes(container)), ..Default::default() }
 }
 
+/// The shim counts a sandbox with all its containers.
 pub fn of_sandbox(usage: &SandboxUsage, root: &Path) -> cri::PodSandboxStats {
     let sum = |of: fn(&ContainerUsage) -> u64| usage.containers.iter().map(of).sum::<u64>();
     let limits: Vec<u64> = usage.containers.iter().map(|usage| usage.memory_limit).collect();
@@ -45,8 +46,8 @@ pub fn of_sandbox(usage: &SandboxUsage, root: &Path) -> cri::PodSandboxStats {
     cri::PodSandboxStats {
         attributes: Some(sandbox::attributes(&usage.sandbox)),
         linux: Some(cri::LinuxPodSandboxStats {
-            cpu: Some(cpu(usage.timestamp, usage.cpu_nanos + sum(|usage| usage.cpu_nanos))),
-            memory: Some(memory(usage.timestamp, usage.memory + sum(|usage| usage.memory), limit)),
+            cpu: Some(cpu(usage.timestamp, usage.cpu_nanos)),
+            memory: Some(memory(usage.timestamp, usage.memory, limit)),
             network: None,
             process: Some(cri::ProcessUsage {
                 timestamp: usage.timestamp,
