@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use support::{Container, Daemon, container, env, eventually, eventually_async, mount, sandbox};
+use support::{
+    Container, Daemon, Moments, container, env, eventually, eventually_async, mount, sandbox,
+};
 use wasmpod::proto::cri;
 
 async fn run(daemon: &Daemon, image: &str, args: &[&str]) -> Container {
@@ -142,12 +144,9 @@ async fn killed_at_random_moments_it_always_comes_back_true() {
             })
         })
         .collect();
-    let mut random = 88172645463325252_u64;
+    let mut moments = Moments::new(0);
     for _ in 0..kills {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        tokio::time::sleep(Duration::from_millis(random % 400)).await;
+        moments.next(Duration::from_millis(400)).await;
         daemon.restart().await;
         assert_eq!(steady.status().await.unwrap().state(), cri::ContainerState::ContainerRunning);
     }

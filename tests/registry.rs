@@ -7,6 +7,7 @@ pub mod fake;
 mod hostile;
 mod kills;
 pub mod kit;
+mod leading;
 mod names;
 mod push;
 mod real;

@@ -190,36 +190,35 @@ pub fn arm<T: Send + 'static>(store: &mut Store<T>, kill: Arc<Kill>) -> Result<(
 mod tests {
     use super::*;
 
+    /// What is said of the trap that a module's `run` ends in.
+    fn trap_of(wat: &str) -> String {
+        let engine = Engine::default();
+        let module = wasmtime::Module::new(&engine, wat::parse_str(wat).unwrap()).unwrap();
+        let mut store = Store::new(&engine, ());
+        let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
+        let run = instance.get_typed_func::<(), ()>(&mut store, "run").unwrap();
+        let Ended::Trapped(text) = Ended::from_error(&run.call(&mut store, ()).unwrap_err()) else {
+            panic!("not a trap");
+        };
+        text
+    }
+
     #[test]
     fn names_as_long_as_a_guest_likes_do_not_make_a_long_message() {
-        let engine = Engine::default();
         let name = "n".repeat(100_000);
         let wat = format!(
             "(module (func ${name} (param i32) (if (i32.eqz (local.get 0)) (then unreachable)) \
              (call ${name} (i32.sub (local.get 0) (i32.const 1)))) \
              (func (export \"run\") (call ${name} (i32.const 20))))"
         );
-        let module = wasmtime::Module::new(&engine, wat::parse_str(wat).unwrap()).unwrap();
-        let mut store = Store::new(&engine, ());
-        let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
-        let run = instance.get_typed_func::<(), ()>(&mut store, "run").unwrap();
-        let Ended::Trapped(text) = Ended::from_error(&run.call(&mut store, ()).unwrap_err()) else {
-            panic!("not a trap");
-        };
+        let text = trap_of(&wat);
         assert!(text.len() < 8 << 10 && text.lines().count() > 20, "{}", text.len());
     }
 
     #[test]
     fn a_trap_reads_as_its_fault_and_its_frames() {
-        let engine = Engine::default();
         let wat = r#"(module $app (func $inner unreachable) (func (export "run") call $inner))"#;
-        let module = wasmtime::Module::new(&engine, wat::parse_str(wat).unwrap()).unwrap();
-        let mut store = Store::new(&engine, ());
-        let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
-        let run = instance.get_typed_func::<(), ()>(&mut store, "run").unwrap();
-        let Ended::Trapped(text) = Ended::from_error(&run.call(&mut store, ()).unwrap_err()) else {
-            panic!("not a trap");
-        };
+        let text = trap_of(wat);
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].starts_with("wasm trap: wasm `unreachable`"), "{text}");
         assert!(lines[1].contains("0: ") && lines[1].ends_with("app!inner"), "{text}");

@@ -4,6 +4,7 @@
 
 mod files;
 mod idle;
+// Of the tests' kits the bench uses a part.
 #[allow(dead_code)]
 #[path = "../network/kit.rs"]
 mod kit;

@@ -6,7 +6,7 @@ use serde_json::json;
 use wasmpod::proto::cri;
 
 use super::kit::{Net, networked, possible, remains};
-use crate::support::{Daemon, eventually};
+use crate::support::{Daemon, Moments, eventually};
 
 /// Holds every call up a little, so that kills meet plugins at work.
 const SLOW: &str = r#"
@@ -56,12 +56,9 @@ async fn killed_at_random_moments_the_daemon_leaks_nothing_of_a_network() {
             })
         })
         .collect();
-    let mut random = 88172645463325252_u64 ^ u64::from(std::process::id());
+    let mut moments = Moments::new(u64::from(std::process::id()));
     for _ in 0..kills {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        tokio::time::sleep(Duration::from_millis(random % 400)).await;
+        moments.next(Duration::from_millis(400)).await;
         daemon.restart().await;
     }
     workers.iter().for_each(tokio::task::JoinHandle::abort);

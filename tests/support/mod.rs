@@ -39,7 +39,7 @@ pub use logs::{Line, Log};
 pub use messages::{container, env, host_network, mount, mount_read_only, sandbox};
 pub use pods::{Container, Pod};
 pub use tarpit::Tarpit;
-pub use wait::{DEADLINE, eventually, eventually_async};
+pub use wait::{DEADLINE, Moments, eventually, eventually_async};
 
 /// Is this process root? If not, says loudly that the test is skipped.
 ///

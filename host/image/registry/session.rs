@@ -39,13 +39,9 @@ impl Session {
     pub async fn digest(&self, reference: &str) -> Result<Option<String>> {
         let mut turn = Turn::new(self);
         loop {
-            let access = turn.access()?;
-            match self.head(access, reference).await {
-                Ok(digest) => {
-                    turn.good();
-                    return Ok(digest);
-                }
-                Err(fault) => turn.failed(fault).await?,
+            let outcome = self.head(turn.access()?, reference).await;
+            if let Some(digest) = turn.settle(outcome).await? {
+                return Ok(digest);
             }
         }
     }
@@ -63,13 +59,9 @@ impl Session {
     pub async fn document(&self, reference: &str) -> Result<Document> {
         let mut turn = Turn::new(self);
         loop {
-            let access = turn.access()?;
-            match self.get(access, reference).await {
-                Ok(document) => {
-                    turn.good();
-                    return Ok(document);
-                }
-                Err(fault) => turn.failed(fault).await?,
+            let outcome = self.get(turn.access()?, reference).await;
+            if let Some(document) = turn.settle(outcome).await? {
+                return Ok(document);
             }
         }
     }
@@ -107,13 +99,9 @@ impl Session {
         }
         let mut turn = Turn::new(self);
         loop {
-            let access = turn.access()?;
-            match self.small_from(access, blob).await {
-                Ok(bytes) => {
-                    turn.good();
-                    return Ok(bytes);
-                }
-                Err(fault) => turn.failed(fault).await?,
+            let outcome = self.small_from(turn.access()?, blob).await;
+            if let Some(bytes) = turn.settle(outcome).await? {
+                return Ok(bytes);
             }
         }
     }
@@ -179,6 +167,17 @@ impl<'a> Turn<'a> {
 
     pub fn good(&self) {
         self.session.good.store(self.place(), Ordering::Relaxed);
+    }
+
+    /// What came, or `None` when it is to be asked again: here, or at the next place.
+    async fn settle<T>(&mut self, outcome: Outcome<T>) -> Result<Option<T>> {
+        match outcome {
+            Ok(answer) => {
+                self.good();
+                Ok(Some(answer))
+            }
+            Err(fault) => self.failed(fault).await.map(|()| None),
+        }
     }
 
     /// Something came after all: the patience begins anew.
