@@ -1,5 +1,6 @@
 //! The configuration: one TOML file, strict, and the folders and sockets that flags override.
 
+pub mod folders;
 mod network;
 mod registry;
 
@@ -187,10 +188,12 @@ fn parse<T: serde::de::DeserializeOwned>(file: &Path, text: &str) -> Result<T> {
 
 fn user_folders() -> (PathBuf, PathBuf) {
     let data = xdg("XDG_DATA_HOME", ".local/share");
-    let runtime = absolute_variable("XDG_RUNTIME_DIR").unwrap_or_else(|| {
+    let state = absolute_variable("XDG_RUNTIME_DIR").map(|runtime| runtime.join("wasmpod"));
+    // Right in the shared folder, where nobody can take away what `folders` found safe.
+    let state = state.unwrap_or_else(|| {
         std::env::temp_dir().join(format!("wasmpod-{}", rustix::process::geteuid().as_raw()))
     });
-    (data.join("wasmpod"), runtime.join("wasmpod"))
+    (data.join("wasmpod"), state)
 }
 
 /// What flags say instead of the file.

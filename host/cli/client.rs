@@ -8,6 +8,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
 use super::Endpoint;
+use crate::config::folders;
 use crate::cri::client::{MAX_MESSAGE, RealmHeader, RealmScope, connect};
 use crate::proto::cri::image_service_client::ImageServiceClient;
 use crate::proto::cri::runtime_service_client::RuntimeServiceClient;
@@ -25,9 +26,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to a daemon's socket. Calls are in the socket's own realm.
+    /// Connects to a daemon's socket. Calls are in the socket's own realm. Where nobody chose the
+    /// socket, it has to lie in a folder that is this user's own: pods carry secrets.
     pub async fn connect(endpoint: &Endpoint) -> anyhow::Result<Self> {
         let path = endpoint.path();
+        if let (Endpoint::Default(_), Some(state)) = (endpoint, path.parent()) {
+            folders::check_state(state)?;
+        }
         let channel = connect(path).await.with_context(|| match endpoint {
             Endpoint::Given(_) => format!("no daemon answers on {}", path.display()),
             Endpoint::Default(_) => {
@@ -104,6 +109,21 @@ mod tests {
         for text in ["tcp://127.0.0.1:80", "unix://host/a", "unix:", ""] {
             assert!(socket_path(text).unwrap_err().to_string().contains(text), "{text}");
         }
+    }
+
+    #[test]
+    fn a_default_socket_in_a_folder_that_others_can_change_is_not_spoken_to() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let socket = folder.path().join("agent.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let outcome = |endpoint| {
+            super::super::block_on(async move { Client::connect(&endpoint).await.map(drop) })
+        };
+        let error = outcome(Endpoint::Default(socket.clone())).unwrap_err().to_string();
+        assert!(error.contains("is open to others (mode 0777)"), "{error}");
+        outcome(Endpoint::Given(socket)).unwrap();
     }
 
     #[test]

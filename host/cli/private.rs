@@ -1,8 +1,8 @@
 //! The private daemon that `wasmpod run` starts where none listens: `wasmpod serve` with the
 //! default folders, away from this terminal, ending by itself once it has nothing to do.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 
 use super::Endpoint;
 use super::client::Client;
+use crate::config::folders;
 
 /// How long a daemon may take to answer.
 const STARTING: Duration = Duration::from_secs(15);
@@ -49,12 +50,7 @@ pub async fn connect(endpoint: &Endpoint) -> anyhow::Result<Client> {
 
 fn start(state: &Path, log: &Path) -> anyhow::Result<Child> {
     let program = std::env::current_exe().context("asking for this program's path")?;
-    let mut folder = DirBuilder::new();
-    folder
-        .recursive(true)
-        .mode(0o711)
-        .create(state)
-        .with_context(|| format!("making {}", state.display()))?;
+    folders::make_state(state)?;
     let mut options = OpenOptions::new();
     let log = options
         .create(true)

@@ -1,7 +1,7 @@
 //! `wasmpod serve`: the daemon's flags, its folders and lock, its log, its signals.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::agent::Agent;
-use crate::config::{Config, Overrides};
+use crate::config::{Config, Overrides, folders};
 use crate::cri::server::{self, Socket};
 use crate::error::{Error, Result};
 use crate::image::ImageStore;
@@ -94,10 +94,10 @@ enum Life {
 }
 
 async fn serve(config: Config, life: Life) -> anyhow::Result<()> {
-    folder(&config.root, 0o711)?;
-    folder(&config.state, 0o711)?;
+    folders::make_root(&config.root)?;
+    folders::make_state(&config.state)?;
     if let Some(parent) = config.listen.parent() {
-        folder(parent, 0o711)?;
+        folders::make(parent)?;
     }
     let _lock = lock(&config.state)?;
     // Bound before the state is put right, so that clients wait instead of being refused.
@@ -180,18 +180,6 @@ fn signals(end: watch::Sender<bool>) -> Result<()> {
         end.send_replace(true);
     });
     Ok(())
-}
-
-/// Makes a folder that is not there with its parents; one that is there stays as it is.
-fn folder(path: &Path, mode: u32) -> Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let doing = || format!("making folder {}", path.display());
-    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(Error::io(doing()))?;
-    // The umask may have taken bits away.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-        .map_err(Error::io(doing()))
 }
 
 /// Holds the state folder for as long as the file is open.
