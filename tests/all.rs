@@ -26,3 +26,4 @@ mod shim_pool;
 mod shim_process;
 mod stuck;
 mod walls;
+mod working_dir;

@@ -15,7 +15,7 @@ use crate::shim::wasi::fs::{
     self, Advice, Create, Device, Dir, Durability, File, Follow, Kind, Node, OpenOptions, Root,
     SetTimes, Stat, Timestamp,
 };
-use crate::shim::wasi::working_dir;
+use crate::shim::wasi::working_dir::{self, Spelling};
 
 /// What a guest's descriptor handle stands for. Streams share the open file.
 #[derive(Clone)]
@@ -151,7 +151,9 @@ impl Files {
     fn at<'a>(&'a self, at: &'a Descriptor, path: &str) -> fs::Result<&'a Dir> {
         match at {
             Descriptor::WorkingDir(dir) => {
-                Ok(working_dir::meant(&self.root, (&self.top, dir), path.as_bytes()))
+                // The guest's own copy is not to be seen.
+                let spelling = Spelling::Unknown;
+                Ok(working_dir::meant(&self.root, (&self.top, dir), path.as_bytes(), spelling))
             }
             at => Ok(at.dir()?),
         }

@@ -14,6 +14,9 @@ const MOST_BUFFERS: u32 = 1024;
 /// Buffers that one system call writes from.
 const BATCH: usize = 16;
 
+/// Bytes that [`Memory::before`] shows at most: no guest strips more slashes from a path.
+const BEFORE: usize = 16;
+
 /// Bytes of one `iovec`: address and length, 32 bits each.
 const IOVEC: u32 = 8;
 
@@ -45,6 +48,12 @@ impl Memory<'_> {
     pub fn bytes(&self, span: Span) -> Result<&[u8]> {
         let (at, length) = (span.at as usize, span.length as usize);
         self.0.get(at..at + length).ok_or(Stop::Code(Code::FAULT))
+    }
+
+    /// The last few bytes below an address.
+    pub fn before(&self, at: u32) -> &[u8] {
+        let at = at as usize;
+        self.0.get(at.saturating_sub(BEFORE)..at).unwrap_or_default()
     }
 
     pub fn bytes_mut(&mut self, span: Span) -> Result<&mut [u8]> {

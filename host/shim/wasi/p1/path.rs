@@ -10,7 +10,7 @@ use super::{Call, Guest};
 use crate::shim::wasi::fs::{
     Create, Device, Dir, Durability, Follow, Node, OpenOptions, SetTimes, uninterrupted,
 };
-use crate::shim::wasi::working_dir::meant;
+use crate::shim::wasi::working_dir::{Spelling, meant};
 
 /// `lookupflags`: the last name's link is followed.
 const FOLLOW: u32 = 1;
@@ -42,7 +42,10 @@ impl Call<'_> {
             return Err(Code::NOT_DIRECTORY.into());
         };
         let dir = match preopen {
-            Preopen::WorkingDir => meant(&self.guest.root, (&self.guest.top, dir), text),
+            Preopen::WorkingDir => {
+                let spelling = Spelling::read(self.memory.before(path.at), path.at);
+                meant(&self.guest.root, (&self.guest.top, dir), text, spelling)
+            }
             Preopen::No | Preopen::Root => dir,
         };
         Ok((dir, text))

@@ -157,3 +157,44 @@ fn a_working_directory_is_the_second_preopen() {
     assert!(out.root.path().join("app/fresh").is_dir());
     assert!(out.root.path().join("etc/fresh").is_dir());
 }
+
+#[test]
+fn an_absolute_path_is_the_root_s_and_a_relative_one_the_working_directory_s() {
+    let mut guest = Guest::new();
+    guest.working_dir = "/work".to_owned();
+    for dir in ["both", "top", "work/both", "work/dir"] {
+        fs::create_dir_all(guest.path().join(dir)).unwrap();
+    }
+    // What the guest wrote, and where its library points: behind the slash that it strips.
+    let paths = [
+        ("/new1", 1, "new1"),
+        ("//new2", 2, "new2"),
+        ("new3", 0, "work/new3"),
+        ("/both/new4", 1, "both/new4"),
+        ("both/new5", 0, "work/both/new5"),
+        ("/top/new6", 1, "top/new6"),
+        // Existing folders are found either way.
+        ("top/new7", 0, "top/new7"),
+        ("/dir/new8", 1, "work/dir/new8"),
+        // The last part of a longer path, opened by itself.
+        ("some/new9", 5, "work/new9"),
+        ("--out=/new10", 7, "new10"),
+        ("/./new11", 1, "new11"),
+        ("./new12", 0, "work/new12"),
+    ];
+    let (mut data, mut calls) = (String::new(), String::new());
+    for (number, (written, skip, _)) in paths.iter().enumerate() {
+        let at = number * 32;
+        let (from, length) = (at + skip, written.len() - skip);
+        data += &format!("(data (i32.const {at}) \"{written}\")");
+        calls += &format!(
+            "(call $check (call $path_create_directory (i32.const 4) (i32.const {from})
+                (i32.const {length})))"
+        );
+    }
+    let out = guest.run(&module(&format!(r#"{data} (func (export "_start") {calls})"#)));
+    assert_eq!(exited(&out), 0);
+    for (written, _, place) in paths {
+        assert!(out.root.path().join(place).is_dir(), "{written}");
+    }
+}
