@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use wasmtime::{Engine, Store, WasmBacktrace};
+use wasmtime::{Engine, GcHeapOutOfMemory, Store, WasmBacktrace};
 
 use super::kill::{Kill, Killed};
 use super::ledger::{Ledger, OutOfMemory};
@@ -74,12 +74,15 @@ pub enum Ended {
 impl Ended {
     /// Reads the end out of the error that a guest's call returned. Exit codes are read by the
     /// kinds before, since each has its own exit error.
-    pub fn from_error(error: &wasmtime::Error) -> Self {
+    pub fn from_error(error: &wasmtime::Error, ledger: &Ledger) -> Self {
         if error.is::<Killed>() {
             return Self::Killed;
         }
         if let Some(out) = error.downcast_ref::<OutOfMemory>() {
             return Self::OutOfMemory(out.to_string());
+        }
+        if error.is::<GcHeapOutOfMemory<()>>() {
+            return Self::OutOfMemory(ledger.full_heap().to_string());
         }
         Self::Trapped(describe(error))
     }
@@ -197,7 +200,9 @@ mod tests {
         let mut store = Store::new(&engine, ());
         let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
         let run = instance.get_typed_func::<(), ()>(&mut store, "run").unwrap();
-        let Ended::Trapped(text) = Ended::from_error(&run.call(&mut store, ()).unwrap_err()) else {
+        let error = run.call(&mut store, ()).unwrap_err();
+        let ledger = Ledger::new(crate::shim::ledger::Budget::new(0), 0, 0);
+        let Ended::Trapped(text) = Ended::from_error(&error, &ledger) else {
             panic!("not a trap");
         };
         text

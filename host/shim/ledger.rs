@@ -1,10 +1,12 @@
 //! Counts what guests hold and refuses what is over a limit: memory per container and per pod,
 //! descriptors per container. Knows nothing of Stores but the limiter's trait.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use wasmtime::{ResourceLimiter, Result};
+
+use super::lock;
 
 /// A budget of bytes or of things. A limit of `u64::MAX` is none.
 #[derive(Debug)]
@@ -89,7 +91,8 @@ pub struct Ledger {
     pub descriptors: Arc<Budget>,
     /// Resource handles each component Store may hold.
     pub handles: u32,
-    out_of_memory: AtomicBool,
+    /// The last growth that was refused.
+    refused: Mutex<Option<OutOfMemory>>,
 }
 
 impl Ledger {
@@ -98,13 +101,14 @@ impl Ledger {
             memory,
             descriptors: Arc::new(Budget::new(u64::from(descriptors))),
             handles,
-            out_of_memory: AtomicBool::new(false),
+            refused: Mutex::default(),
         }
     }
 
-    /// Whether a guest was ended for memory.
-    pub fn is_out_of_memory(&self) -> bool {
-        self.out_of_memory.load(Ordering::Relaxed)
+    /// Why a guest's garbage-collected heap is full: wasmtime keeps to itself which refusal kept
+    /// it from growing.
+    pub fn full_heap(&self) -> OutOfMemory {
+        lock(&self.refused).clone().unwrap_or(OutOfMemory::Heap)
     }
 
     /// Takes a descriptor's place; `None` when the container has too many.
@@ -124,12 +128,15 @@ impl Drop for DescriptorPermit {
 }
 
 /// The error that ends a guest which is over its memory limit, or over its pod's.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum OutOfMemory {
     #[error("out of memory: the limit is {limit} bytes")]
     Container { limit: u64 },
     #[error("out of memory: the limit of the pod's containers together is {limit} bytes")]
     Pod { limit: u64 },
+    /// As large as wasmtime lets it become, whatever the limit.
+    #[error("out of memory: a garbage-collected heap holds at most 4 GiB")]
+    Heap,
 }
 
 /// A Store's limiter over a container's ledger. Gives back what it took when dropped, so it
@@ -154,8 +161,9 @@ impl Limiter {
             self.taken += bytes;
             return Ok(());
         }
-        self.ledger.out_of_memory.store(true, Ordering::Relaxed);
-        Err(wasmtime::Error::new(self.ledger.memory.refusal(bytes)))
+        let refused = self.ledger.memory.refusal(bytes);
+        *lock(&self.ledger.refused) = Some(refused.clone());
+        Err(wasmtime::Error::new(refused))
     }
 }
 

@@ -54,7 +54,7 @@ async fn guest<C>(engine: &Engine, mut context: Context, call: C) -> Ended
 where
     C: AsyncFnOnce(&mut Store<State>) -> Result<Result<(), ()>, Failure>,
 {
-    let (kill, handles) = (context.kill.clone(), context.ledger.handles);
+    let (kill, ledger) = (context.kill.clone(), context.ledger.clone());
     let begun = context.take_begun();
     let state = match State::new(context) {
         Ok(state) => state,
@@ -81,11 +81,12 @@ where
     }
     let full = matches!(error.downcast_ref(), Some(ResourceTableError::Full));
     let error = if full {
-        error.context(format!("too many resource handles: the limit is {handles}"))
+        let limit = ledger.handles;
+        error.context(format!("too many resource handles: the limit is {limit}"))
     } else {
         error
     };
-    match Ended::from_error(&error) {
+    match Ended::from_error(&error, &ledger) {
         // A start function may trap too; all else means that nothing ran.
         Ended::Trapped(_) if !started && !error.is::<Trap>() => {
             Ended::NotStarted(format!("the component cannot be instantiated: {error:#}"))

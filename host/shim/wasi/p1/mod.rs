@@ -72,6 +72,7 @@ impl Program {
     /// Runs it to its end on this thread.
     pub fn run(&self, mut context: Context) -> Ended {
         let (kill, begun) = (context.kill.clone(), context.take_begun());
+        let ledger = context.ledger.clone();
         let guest = match Guest::new(context) {
             Ok(guest) => guest,
             Err(sentence) => return Ended::NotStarted(sentence),
@@ -89,7 +90,7 @@ impl Program {
             Ok(()) => Ended::Exited(0),
             Err(error) => match error.downcast_ref() {
                 Some(Exit(code)) => Ended::Exited(i32::from(*code)),
-                None => Ended::from_error(&error),
+                None => Ended::from_error(&error, &ledger),
             },
         }
     }

@@ -76,6 +76,25 @@ fn memory_over_the_limit_ends_the_guest() {
 }
 
 #[test]
+fn a_garbage_collected_heap_over_the_limit_ends_the_guest_too() {
+    let mut guest = Guest::new();
+    guest.memory = 4 << 20;
+    let out = guest.run(
+        r#"(module
+        (type $bytes (array (mut i8)))
+        (rec (type $list (struct (field (ref null $list)) (field (ref null $bytes)))))
+        (global $kept (mut (ref null $list)) (ref.null $list))
+        (func (export "_start") (loop
+            (global.set $kept (struct.new $list (global.get $kept)
+                (array.new_default $bytes (i32.const 1024))))
+            (br 0))))"#,
+    );
+    let Ended::OutOfMemory(text) = out.ended else { panic!("{:?}", out.ended) };
+    assert_eq!(text, "out of memory: the limit is 4194304 bytes");
+    assert_eq!(out.ledger.memory.used(), 0);
+}
+
+#[test]
 fn a_kill_ends_a_guest_that_spins_sleeps_or_reads() {
     let spins = r#"(module (func (export "_start") (loop (br 0))))"#;
     assert!(matches!(Guest::new().run_and_kill(spins, || true), Ended::Killed));
