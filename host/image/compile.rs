@@ -2,6 +2,8 @@
 //! in a process of its own, because the compiler meets hostile code here: whatever becomes of
 //! this process, the daemon sees an exit status and a line.
 
+mod proposals;
+
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -49,6 +51,7 @@ pub fn run(job: &Job) -> Result<()> {
             job.digest
         )));
     }
+    proposals::check(&bytes).map_err(Error::Invalid)?;
     let engine = engine::new()
         .map_err(|error| Error::Internal(format!("setting up the compiler: {error:#}")))?;
     let code = match form {
@@ -99,20 +102,11 @@ fn write(path: &Path, code: &[u8]) -> Result<()> {
 /// wasmtime's error chain as one clause that says first what kind of fault it is.
 fn fault(chain: &str) -> String {
     let line = chain.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some(fault) = proposals::fault(&line) {
+        return fault;
+    }
     let kind = if line.contains("unexpected end") || line.contains("extends past end") {
         "it is truncated"
-    } else if [
-        "proposal",
-        "not enabled",
-        "must be enabled",
-        "support is not",
-        "not supported",
-        "is disabled",
-    ]
-    .iter()
-    .any(|word| line.contains(word))
-    {
-        "it needs an unsupported proposal"
     } else if line.contains("exceeds limit")
         || line.contains("too large")
         || line.contains("limit of")

@@ -87,7 +87,16 @@ async fn what_the_compiler_refuses_is_told_with_its_reason() {
     let proposal =
         wat::parse_str(r#"(module (type $f (func)) (type $c (cont $f)) (func (param (ref $c))))"#)
             .unwrap();
-    refused(&store, &kit.file("stack-switching.wasm", proposal), "unsupported proposal").await;
+    let part = "unsupported proposal, stack switching: ";
+    refused(&store, &kit.file("stack-switching.wasm", proposal), part).await;
+    // (try (do)) in the encoding that browsers had first.
+    let legacy =
+        b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x0a\x07\x01\x05\0\x06\x40\x0b\x0b";
+    let part = "unsupported proposal, legacy exception handling: build it";
+    refused(&store, &kit.file("legacy.wasm", legacy), part).await;
+    let shared = wat::parse_str(r#"(module (memory 1 2 shared) (func (export "_start")))"#);
+    let part = "threads proposal (its memory is shared)";
+    refused(&store, &kit.file("shared.wasm", shared.unwrap()), part).await;
     assert_clean(&kit, store).await;
 }
 
