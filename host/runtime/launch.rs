@@ -71,7 +71,13 @@ fn argv(config: &ContainerConfig, image: &ImageConfig) -> Result<Vec<String>> {
     } else if config.command.is_empty() {
         argv.extend_from_slice(&image.cmd);
     }
-    if argv.first().is_none_or(String::is_empty) {
+    if argv.first().is_some_and(String::is_empty) {
+        let whose = if config.command.is_empty() { "image's entrypoint" } else { "command" };
+        return Err(Error::Invalid(format!(
+            "the {whose} begins with an empty word: name a program there, or nothing at all"
+        )));
+    }
+    if argv.is_empty() {
         return Err(Error::Invalid(format!(
             "image {} has no entrypoint and the container names no command",
             spoken_image(config)

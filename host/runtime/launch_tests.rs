@@ -54,6 +54,12 @@ fn nothing_to_run_is_said_in_one_sentence() {
         error.to_string(),
         "image app:1 has no entrypoint and the container names no command"
     );
+    config.command = vec![String::new()];
+    let error = argv(&config, &image("/app.wasm", "", &[]).config).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the command begins with an empty word: name a program there, or nothing at all"
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Binds a module's imports, and says in one sentence why one cannot be run.
 
 use rustix::fs::SeekFrom;
-use wasmtime::{Caller, Engine, ExternType, InstancePre, Linker, Module, UnknownImportError};
+use wasmtime::{Caller, Engine, ExternType, InstancePre, Linker, Module};
 
 use super::descriptor::times;
 use super::memory::{Buffers, Span};
@@ -9,9 +9,13 @@ use super::path::{Opening, Path, follow};
 use super::poll::Lists;
 use super::stream::seek_from;
 use super::{Call, Guest, answer, clock, descriptor, path, poll, process, stream};
+use crate::shim::wasi::some_of;
 
 /// The module whose functions guests import.
 const MODULE: &str = "wasi_snapshot_preview1";
+
+/// The one function that does not answer with an error number.
+const EXIT: &str = "proc_exit";
 
 /// What a command exports.
 pub const ENTRY: &str = "_start";
@@ -22,8 +26,23 @@ const REACTOR: &str = "_initialize";
 /// `Err` is one sentence naming what is missing.
 pub fn link(engine: &Engine, module: &Module) -> Result<InstancePre<Guest>, String> {
     check_entry(module)?;
-    let linker = functions(engine).map_err(|error| format!("cannot link: {error:#}"))?;
-    linker.instantiate_pre(module).map_err(|error| sentence(&error))
+    let given = functions(engine).map_err(|error| format!("cannot link: {error:#}"))?;
+    let missing: Vec<String> = module
+        .imports()
+        .filter(|import| import.module() != MODULE || !given.names.contains(&import.name()))
+        .map(|import| format!("{}::{}", import.module(), import.name()))
+        .collect();
+    if !missing.is_empty() {
+        return Err(format!(
+            "the module imports {}, which wasmpod does not provide: it gives modules the \
+             functions of {MODULE} alone",
+            some_of(&missing)
+        ));
+    }
+    given.linker.instantiate_pre(module).map_err(|error| {
+        let text = format!("{error:#}").replace('\n', " ");
+        format!("the module cannot be linked: {text}")
+    })
 }
 
 fn check_entry(module: &Module) -> Result<(), String> {
@@ -43,24 +62,9 @@ fn check_entry(module: &Module) -> Result<(), String> {
             let exports: Vec<&str> = module.exports().map(|export| export.name()).collect();
             let exports = match exports.as_slice() {
                 [] => "nothing".to_owned(),
-                names => names.join(", "),
+                names => some_of(names),
             };
             Err(format!("the module exports no {ENTRY}: it exports {exports}"))
-        }
-    }
-}
-
-fn sentence(error: &wasmtime::Error) -> String {
-    match error.downcast_ref::<UnknownImportError>() {
-        Some(missing) => format!(
-            "the module imports {}::{}, which there is not: {}",
-            missing.module(),
-            missing.name(),
-            describe(&missing.ty())
-        ),
-        None => {
-            let text = format!("{error:#}").replace('\n', " ");
-            format!("the module cannot be linked: {text}")
         }
     }
 }
@@ -75,12 +79,19 @@ fn describe(kind: &ExternType) -> String {
     }
 }
 
+/// What modules are given.
+struct Given {
+    linker: Linker<Guest>,
+    names: Vec<&'static str>,
+}
+
 /// Binds each name to an expression over its arguments, which gathers the ABI's flat ones.
 macro_rules! bind {
-    ($linker:ident, $call:ident:
+    ($given:ident, $call:ident:
         $($name:ident($($argument:ident: $type:ty),*) => $body:expr;)*
     ) => {
-        $($linker.func_wrap(
+        $($given.names.push(stringify!($name));
+        $given.linker.func_wrap(
             MODULE,
             stringify!($name),
             |caller: Caller<'_, Guest>, $($argument: $type),*| {
@@ -90,18 +101,18 @@ macro_rules! bind {
     };
 }
 
-fn functions(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
-    let mut linker = Linker::new(engine);
-    linker.func_wrap(MODULE, "proc_exit", process::proc_exit)?;
-    bind_process(&mut linker)?;
-    bind_descriptors(&mut linker)?;
-    bind_streams(&mut linker)?;
-    bind_paths(&mut linker)?;
-    Ok(linker)
+fn functions(engine: &Engine) -> wasmtime::Result<Given> {
+    let mut given = Given { linker: Linker::new(engine), names: vec![EXIT] };
+    given.linker.func_wrap(MODULE, EXIT, process::proc_exit)?;
+    bind_process(&mut given)?;
+    bind_descriptors(&mut given)?;
+    bind_streams(&mut given)?;
+    bind_paths(&mut given)?;
+    Ok(given)
 }
 
-fn bind_process(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    bind! { linker, call:
+fn bind_process(given: &mut Given) -> wasmtime::Result<()> {
+    bind! { given, call:
         args_get(at: u32, text: u32) => process::args_get(call, at, text);
         args_sizes_get(count: u32, size: u32) => process::args_sizes_get(call, count, size);
         environ_get(at: u32, text: u32) => process::environ_get(call, at, text);
@@ -124,8 +135,8 @@ fn bind_process(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-fn bind_descriptors(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    bind! { linker, call:
+fn bind_descriptors(given: &mut Given) -> wasmtime::Result<()> {
+    bind! { given, call:
         fd_advise(fd: u32, offset: u64, length: u64, advice: u32) =>
             descriptor::fd_advise(call, fd, offset..offset.saturating_add(length), advice);
         fd_allocate(fd: u32, offset: u64, length: u64) =>
@@ -153,8 +164,8 @@ fn bind_descriptors(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-fn bind_streams(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    bind! { linker, call:
+fn bind_streams(given: &mut Given) -> wasmtime::Result<()> {
+    bind! { given, call:
         fd_read(fd: u32, at: u32, count: u32, read: u32) =>
             stream::fd_read(call, fd, Buffers { at, count }, read);
         fd_pread(fd: u32, at: u32, count: u32, offset: u64, read: u32) =>
@@ -170,8 +181,8 @@ fn bind_streams(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-fn bind_paths(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    bind! { linker, call:
+fn bind_paths(given: &mut Given) -> wasmtime::Result<()> {
+    bind! { given, call:
         path_create_directory(fd: u32, at: u32, length: u32) =>
             path::path_create_directory(call, Path { fd, at, length });
         path_filestat_get(fd: u32, flags: u32, at: u32, length: u32, to: u32) =>

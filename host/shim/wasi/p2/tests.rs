@@ -217,6 +217,13 @@ fn what_cannot_be_linked_is_named() {
     let expected =
         "the component imports wasi:keyvalue/store@0.2.0, which wasmpod does not provide";
     assert_eq!(fault(&missing), expected);
+    let more = missing.replace(
+        "(component ",
+        r#"(component (import "my:own/x" (instance)) (import "wasi:http/types@0.2.0" (instance))"#,
+    );
+    let expected = "the component imports my:own/x, wasi:http/types@0.2.0, \
+                    wasi:keyvalue/store@0.2.0, which wasmpod does not provide";
+    assert_eq!(fault(&more), expected);
 
     let other = format!(r#"(component {run} (export "my:own/calc@1.0.0" (instance $r)))"#);
     let expected = "the component does not export wasi:cli/run; it exports my:own/calc@1.0.0";
