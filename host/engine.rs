@@ -12,6 +12,10 @@ pub const WASM_STACK: usize = 1 << 20;
 /// Stack of a thread that runs guests, in bytes; touched pages only cost memory.
 pub const THREAD_STACK: usize = WASM_STACK + (1 << 20);
 
+/// Memories that one program may have: each takes 4 GiB of address space, of which a shim has
+/// 128 TiB, and several of its mappings.
+pub const MOST_MEMORIES: usize = 64;
+
 /// Settings that machine code depends on. Modules run with epoch interruption, so that any
 /// guest can be ended from outside.
 pub fn config() -> Config {

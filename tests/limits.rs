@@ -28,6 +28,39 @@ async fn open_descriptors_end_at_the_limit_and_the_neighbour_opens_on() {
     }
 }
 
+/// A module with so many globals of 16 bytes.
+fn globals(count: usize) -> Vec<u8> {
+    let globals = "(global v128 (v128.const i64x2 0 0))".repeat(count);
+    let text =
+        format!(r#"(module (memory (export "memory") 1) {globals} (func (export "_start")))"#);
+    wat::parse_str(text).unwrap()
+}
+
+#[tokio::test]
+async fn what_an_instance_takes_of_the_host_counts_as_its_memory() {
+    let daemon = Daemon::start().await;
+    let pod = daemon.run_pod(sandbox("globals")).await;
+    for (count, code) in [(1_000, 0), (100_000, 137)] {
+        let name = format!("globals-{count}");
+        let file = daemon.path().join(&name);
+        std::fs::write(&file, globals(count)).unwrap();
+        let image = daemon.import_file(&file, &name).await;
+        let mut config = container(&name, &image);
+        let resources =
+            cri::LinuxContainerResources { memory_limit_in_bytes: 1 << 20, ..Default::default() };
+        config.linux =
+            Some(cri::LinuxContainerConfig { resources: Some(resources), ..Default::default() });
+        let status = pod.run(config).await.exit().await;
+        let reason = if code == 0 { "Completed" } else { "OOMKilled" };
+        assert_eq!(
+            (status.exit_code, status.reason.as_str()),
+            (code, reason),
+            "{}",
+            status.message
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_raised_memory_limit_applies_to_the_running_guest() {
     let daemon = Daemon::start().await;

@@ -95,6 +95,7 @@ async fn run(client: &mut ShimClient<Channel>, dir: &Path) -> ContainerId {
             sha256: hex::encode(Sha256::digest(&code)),
             module: "sha256:exit".to_owned(),
             form: wire::code::Form::Module.into(),
+            ..Default::default()
         }),
         root: Some(wire::RootFs {
             layers: vec![folder("layer")],

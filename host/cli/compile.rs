@@ -54,8 +54,8 @@ impl Compile {
 }
 
 impl Child {
-    /// The first line on stderr is the reason of a failure; status 65 says that it is the
-    /// input's fault.
+    /// Standard output is the bytes that one run takes, in decimal. The first line on stderr is
+    /// the reason of a failure; status 65 says that it is the input's fault.
     fn run(self, input: PathBuf) -> anyhow::Result<ExitCode> {
         std::thread::Builder::new()
             .name("parent".to_owned())
@@ -67,7 +67,10 @@ impl Child {
             anyhow::bail!("--output and --digest are missing");
         };
         match compile::run(&Job { input, output, digest, limits }) {
-            Ok(()) => Ok(ExitCode::SUCCESS),
+            Ok(footprint) => {
+                println!("{footprint}");
+                Ok(ExitCode::SUCCESS)
+            }
             Err(Error::Invalid(fault)) => {
                 eprintln!("{fault}");
                 Ok(ExitCode::from(BAD_INPUT))

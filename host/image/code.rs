@@ -53,6 +53,7 @@ struct Record {
     sha256: String,
     size: u64,
     form: CodeForm,
+    footprint: u64,
 }
 
 impl CodeCache {
@@ -174,9 +175,9 @@ impl CodeCache {
                 let form = kind
                     .wasm(&file.display().to_string())
                     .map_err(|e| Failure::Input(e.to_string()))?;
-                self.compiler.compile(digest, file, &temporary.path).await?;
+                let footprint = self.compiler.compile(digest, file, &temporary.path).await?;
                 let (cache, wanted) = (self.clone(), digest.to_owned());
-                blocking(move || cache.publish(&wanted, form, temporary)).await?
+                blocking(move || cache.publish(&wanted, (form, footprint), temporary)).await?
             }
         };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,14 +197,14 @@ impl CodeCache {
             self.discard(digest)?;
             return Ok(None);
         }
-        let module = digest.to_owned();
-        Ok(Some(Code { path, sha256: record.sha256, module, form: record.form }))
+        let Record { sha256, form, footprint, .. } = record;
+        Ok(Some(Code { path, sha256, module: digest.to_owned(), form, footprint }))
     }
 
     fn publish(
         &self,
         digest: &str,
-        form: CodeForm,
+        (form, footprint): (CodeForm, u64),
         made: crate::image::folders::Temporary,
     ) -> Result<Code> {
         let (path, record) = self.places(digest);
@@ -213,10 +214,11 @@ impl CodeCache {
         // A record of what was here before must not vouch for the new file.
         remove_tree(&record)?;
         made.publish(&path)?;
-        let written = serde_json::to_vec(&Record { sha256: sha256.clone(), size, form })
+        let written = Record { sha256: sha256.clone(), size, form, footprint };
+        let written = serde_json::to_vec(&written)
             .map_err(|error| Error::Internal(format!("writing {}: {error}", record.display())))?;
         replace_file(&self.folders, &record, &written)?;
-        Ok(Code { path, sha256, module: digest.to_owned(), form })
+        Ok(Code { path, sha256, module: digest.to_owned(), form, footprint })
     }
 }
 

@@ -2,6 +2,7 @@
 //! in a process of its own, because the compiler meets hostile code here: whatever becomes of
 //! this process, the daemon sees an exit status and a line.
 
+mod footprint;
 mod proposals;
 
 use std::io::{Read, Write};
@@ -38,9 +39,10 @@ pub struct JobLimits {
     pub seconds: u64,
 }
 
-/// Limits this process for good and does the job. The error is a clause without the file's
-/// name, `Error::Invalid` when the input is at fault.
-pub fn run(job: &Job) -> Result<()> {
+/// Limits this process for good and does the job. Returns the bytes that one run of the program
+/// takes beside its memories and tables. The error is a clause without the file's name,
+/// `Error::Invalid` when the input is at fault.
+pub fn run(job: &Job) -> Result<u64> {
     limit(job.limits)?;
     let bytes = read(&job.input)?;
     let form = Kind::of(&bytes).wasm("it")?;
@@ -59,7 +61,9 @@ pub fn run(job: &Job) -> Result<()> {
         CodeForm::Component => engine.precompile_component(&bytes),
     };
     let code = code.map_err(|error| Error::Invalid(fault(&format!("{error:#}"))))?;
-    write(&job.output, &code)
+    let footprint = footprint::of(&bytes, form)?;
+    write(&job.output, &code)?;
+    Ok(footprint)
 }
 
 /// Data, not address space: the allocator and threads reserve much that they never touch.

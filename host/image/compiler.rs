@@ -18,6 +18,8 @@ use crate::error::Error;
 pub const BAD_INPUT: u8 = 65;
 /// No file gets more time for being larger than this.
 const MAX_EXTRA_MIB: u64 = 300;
+/// Of what a child tells when it succeeds, in bytes.
+const MAX_TOLD: u64 = 64;
 /// Of what a child says, in bytes.
 const MAX_SAID: u64 = 64 << 10;
 
@@ -62,9 +64,9 @@ impl Compiler {
         Self { program, limits: limits.clone(), room, memory, memory_mib }
     }
 
-    /// Compiles `input`, whose digest is known, into `output`. Dropping the future kills the
-    /// child.
-    pub async fn compile(&self, digest: &str, input: &Path, output: &Path) -> Result<(), Failure> {
+    /// Compiles `input`, whose digest is known, into `output`, and tells what one run of it takes
+    /// of the host's memory, in bytes. Dropping the future kills the child.
+    pub async fn compile(&self, digest: &str, input: &Path, output: &Path) -> Result<u64, Failure> {
         let shown = input.display();
         let closed = |error| Failure::Other(format!("compiling {shown}: {error}"));
         // Memory first: a large file that waits for it holds up no CPU.
@@ -83,7 +85,7 @@ impl Compiler {
         let deadline = Duration::from_secs(seconds.saturating_mul(4) + 10);
         let outcome = tokio::time::timeout(deadline, end(&mut child)).await;
         drop(alive);
-        let (status, said) = match outcome {
+        let (status, told, said) = match outcome {
             Ok(Ok(ended)) => ended,
             Ok(Err(error)) => {
                 return Err(Failure::Other(format!(
@@ -97,7 +99,12 @@ impl Compiler {
                 )));
             }
         };
-        if status.success() { Ok(()) } else { Err(self.failure((input, seconds), status, &said)) }
+        if !status.success() {
+            return Err(self.failure((input, seconds), status, &said));
+        }
+        told.trim().parse().map_err(|_| {
+            Failure::Other(format!("the compiler of {shown} did not tell what a run of it takes"))
+        })
     }
 
     /// MiB that compiling a file takes as a rule: 28 times its size were measured for 66 MiB.
@@ -134,7 +141,7 @@ impl Compiler {
             .args(["--seconds", &seconds.to_string()])
             .env_clear()
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true)
@@ -181,13 +188,19 @@ fn memory_mib() -> u32 {
         .clamp(64, u32::MAX >> 4)
 }
 
-async fn end(child: &mut Child) -> std::io::Result<(ExitStatus, String)> {
-    let mut said = Vec::new();
+/// How it ended, what it wrote to standard output, and what to standard error.
+async fn end(child: &mut Child) -> std::io::Result<(ExitStatus, String, String)> {
+    let (mut told, mut said) = (Vec::new(), Vec::new());
     if let Some(stderr) = child.stderr.take() {
         let mut stderr = stderr;
         (&mut stderr).take(MAX_SAID).read_to_end(&mut said).await?;
         // The rest goes nowhere, so that the child is not held up by a full pipe.
         tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await?;
     }
-    Ok((child.wait().await?, String::from_utf8_lossy(&said).into_owned()))
+    if let Some(stdout) = child.stdout.take() {
+        // What is told fits into the pipe.
+        stdout.take(MAX_TOLD).read_to_end(&mut told).await?;
+    }
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok((child.wait().await?, text(&told), text(&said)))
 }

@@ -131,6 +131,8 @@ pub struct Code {
     /// "sha256:..." of the wasm binary.
     pub module: String,
     pub form: CodeForm,
+    /// Bytes of the host's memory that one run takes beside the guest's memories and tables.
+    pub footprint: u64,
 }
 
 /// Use of the file system that holds images (CRI FilesystemUsage).

@@ -305,5 +305,6 @@ pub(super) fn wire_code(code: &Code) -> wire::Code {
             CodeForm::Component => wire::code::Form::Component,
         }
         .into(),
+        footprint: code.footprint,
     }
 }

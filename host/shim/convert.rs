@@ -190,6 +190,7 @@ fn code(asked: wire::Code) -> Result<Code> {
         },
         sha256: asked.sha256,
         module: asked.module,
+        footprint: asked.footprint,
     })
 }
 

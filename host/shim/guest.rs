@@ -8,7 +8,7 @@ use std::sync::Arc;
 use wasmtime::{Engine, GcHeapOutOfMemory, Store, WasmBacktrace};
 
 use super::kill::{Kill, Killed};
-use super::ledger::{Ledger, OutOfMemory};
+use super::ledger::{Ledger, OutOfMemory, Taken};
 use super::output::Output;
 use super::wasi::fs::Root;
 use super::wasi::{p1, p2, p3};
@@ -113,9 +113,15 @@ fn describe(error: &wasmtime::Error) -> String {
     text
 }
 
-/// A loaded program, linked as far as it can be without a Store. Shared by every container and
-/// exec that runs it.
-pub enum Program {
+/// A loaded program. Shared by every container and exec that runs it.
+pub struct Program {
+    pub kind: Kind,
+    /// Bytes of the host's memory that one run takes beside the guest's memories and tables.
+    pub footprint: u64,
+}
+
+/// A program of either kind, linked as far as it can be without a Store.
+pub enum Kind {
     P1(p1::Program),
     P2(p2::Program),
     P3(p3::Program),
@@ -128,7 +134,7 @@ pub enum Form {
     Component,
 }
 
-impl Program {
+impl Kind {
     /// Maps machine code that has been verified. `Err` is one sentence that names what is
     /// missing (an import, an entry point).
     ///
@@ -156,15 +162,22 @@ impl Program {
             }
         }
     }
+}
 
+impl Program {
     /// Runs it to its end on this thread, which must be the guest's own.
     pub fn run(&self, context: Context) -> Ended {
         let kill = context.kill.clone();
         let _entered = kill.enter();
-        match self {
-            Self::P1(program) => program.run(context),
-            Self::P2(program) => program.run(context),
-            Self::P3(program) => program.run(context),
+        // Held until the Store is gone.
+        let _taken = match Taken::take(context.ledger.clone(), self.footprint) {
+            Ok(taken) => taken,
+            Err(refused) => return Ended::OutOfMemory(refused.to_string()),
+        };
+        match &self.kind {
+            Kind::P1(program) => program.run(context),
+            Kind::P2(program) => program.run(context),
+            Kind::P3(program) => program.run(context),
         }
     }
 }

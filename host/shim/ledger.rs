@@ -4,9 +4,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use wasmtime::{ResourceLimiter, Result};
+use wasmtime::ResourceLimiter;
 
 use super::lock;
+use crate::engine::MOST_MEMORIES;
 
 /// A budget of bytes or of things. A limit of `u64::MAX` is none.
 #[derive(Debug)]
@@ -139,31 +140,52 @@ pub enum OutOfMemory {
     Heap,
 }
 
+/// Memory taken from a container's ledger; given back when dropped.
+#[derive(Debug)]
+pub struct Taken {
+    ledger: Arc<Ledger>,
+    bytes: u64,
+}
+
+impl Taken {
+    pub fn take(ledger: Arc<Ledger>, bytes: u64) -> Result<Self, OutOfMemory> {
+        let mut taken = Self { ledger, bytes: 0 };
+        taken.more(bytes).map(|()| taken)
+    }
+
+    fn more(&mut self, bytes: u64) -> Result<(), OutOfMemory> {
+        if self.ledger.memory.take(bytes) {
+            self.bytes += bytes;
+            return Ok(());
+        }
+        let refused = self.ledger.memory.refusal(bytes);
+        *lock(&self.ledger.refused) = Some(refused.clone());
+        Err(refused)
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.ledger.memory.give_back(self.bytes);
+    }
+}
+
 /// A Store's limiter over a container's ledger. Gives back what it took when dropped, so it
 /// must live in the Store's data.
 #[derive(Debug)]
-pub struct Limiter {
-    ledger: Arc<Ledger>,
-    taken: u64,
-}
+pub struct Limiter(Taken);
 
 /// Bytes a table element costs on the host.
 const TABLE_ELEMENT: u64 = 16;
 
 impl Limiter {
     pub fn new(ledger: Arc<Ledger>) -> Self {
-        Self { ledger, taken: 0 }
+        Self(Taken { ledger, bytes: 0 })
     }
 
-    fn grow(&mut self, current: usize, desired: usize, unit: u64) -> Result<()> {
+    fn grow(&mut self, current: usize, desired: usize, unit: u64) -> wasmtime::Result<()> {
         let bytes = (desired.saturating_sub(current) as u64).saturating_mul(unit);
-        if self.ledger.memory.take(bytes) {
-            self.taken += bytes;
-            return Ok(());
-        }
-        let refused = self.ledger.memory.refusal(bytes);
-        *lock(&self.ledger.refused) = Some(refused.clone());
-        Err(wasmtime::Error::new(refused))
+        self.0.more(bytes).map_err(wasmtime::Error::new)
     }
 }
 
@@ -175,7 +197,7 @@ impl ResourceLimiter for Limiter {
         current: usize,
         desired: usize,
         maximum: Option<usize>,
-    ) -> Result<bool> {
+    ) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
@@ -187,16 +209,15 @@ impl ResourceLimiter for Limiter {
         current: usize,
         desired: usize,
         maximum: Option<usize>,
-    ) -> Result<bool> {
+    ) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
         self.grow(current, desired, TABLE_ELEMENT).map(|()| true)
     }
-}
 
-impl Drop for Limiter {
-    fn drop(&mut self) {
-        self.ledger.memory.give_back(self.taken);
+    /// Machine code with more is not made.
+    fn memories(&self) -> usize {
+        MOST_MEMORIES
     }
 }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 
-use super::guest::{Form, LoadError, Program};
+use super::guest::{Form, Kind, LoadError, Program};
 use super::lock;
 use crate::error::{Error, Result};
 
@@ -30,6 +30,8 @@ pub struct Code {
     /// Digest of the wasm binary that it was made from.
     pub module: String,
     pub form: Form,
+    /// Bytes of the host's memory that one run takes beside the guest's memories and tables.
+    pub footprint: u64,
 }
 
 /// What became of loading a program.
@@ -139,8 +141,8 @@ fn read(engine: &Engine, code: &Code) -> Result<Loaded> {
     let open = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
     // SAFETY: the bytes are those whose digest the daemon recorded when its compile child wrote
     // them; such files are mode 0400, written once and renamed in, never written again.
-    match unsafe { Program::load(engine, &open, code.form) } {
-        Ok(program) => Ok(Loaded::Ready(Arc::new(program))),
+    match unsafe { Kind::load(engine, &open, code.form) } {
+        Ok(kind) => Ok(Loaded::Ready(Arc::new(Program { kind, footprint: code.footprint }))),
         Err(LoadError::Link(sentence)) => Ok(Loaded::Unlinkable(sentence)),
         Err(LoadError::Code(error)) => Err(stale(format!("{error:#}"))),
     }
@@ -168,7 +170,7 @@ mod tests {
         let path = dir.join(name);
         std::fs::write(&path, bytes).expect("writes");
         let sha256 = hex::encode(Sha256::digest(bytes));
-        Code { path, sha256, module: format!("sha256:{name}"), form: Form::Module }
+        Code { path, sha256, module: format!("sha256:{name}"), form: Form::Module, footprint: 0 }
     }
 
     fn machine_code(engine: &Engine, wat: &str) -> Vec<u8> {

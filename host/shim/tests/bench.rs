@@ -94,6 +94,7 @@ impl Bench {
             sha256: hex::encode(Sha256::digest(&bytes)),
             module,
             form: wire::code::Form::Module.into(),
+            ..Default::default()
         }
     }
 

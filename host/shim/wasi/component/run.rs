@@ -63,6 +63,9 @@ where
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(CALL_COPY);
+    // Those of its own resources, streams and futures too; the table of those that the host gives
+    // is full before, which a guest is told.
+    store.set_max_component_handles(2 * ledger.handles as usize);
     if guest::arm(&mut store, kill.clone()).is_err() {
         return Ended::Killed;
     }
@@ -79,7 +82,9 @@ where
     if kill.is_killed() {
         return Ended::Killed;
     }
-    let full = matches!(error.downcast_ref(), Some(ResourceTableError::Full));
+    // wasmtime has no type for the second.
+    let full = matches!(error.downcast_ref(), Some(ResourceTableError::Full))
+        || error.root_cause().to_string().contains("handle limit exceeded");
     let error = if full {
         let limit = ledger.handles;
         error.context(format!("too many resource handles: the limit is {limit}"))

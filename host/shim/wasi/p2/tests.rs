@@ -184,6 +184,35 @@ fn too_many_handles_end_the_guest_and_are_named() {
 }
 
 #[test]
+fn handles_of_a_guest_s_own_resources_are_limited_too() {
+    let world = World::new();
+    let made = |count: u32| {
+        let wat = format!(
+            r#"(component (type $own (resource (rep i32)))
+                (core func $new (canon resource.new $own))
+                (core module $m (import "host" "new" (func $new (param i32) (result i32)))
+                    (func (export "run") (result i32) (local $n i32)
+                        (loop $again
+                            (drop (call $new (i32.const 0)))
+                            (local.set $n (i32.add (local.get $n) (i32.const 1)))
+                            (br_if $again (i32.lt_u (local.get $n) (i32.const {count}))))
+                        i32.const 0))
+                (core instance $i (instantiate $m
+                    (with "host" (instance (export "new" (func $new))))))
+                (func $run (result (result)) (canon lift (core func $i "run")))
+                (instance $r (export "run" (func $run)))
+                (export "wasi:cli/run@0.2.3" (instance $r)))"#
+        );
+        link(&world, &wat).unwrap().run(world.context(&["guest"]))
+    };
+    assert_eq!(code(made(500)), 0);
+    match made(600) {
+        Ended::Trapped(text) => assert!(text.starts_with("too many resource handles"), "{text}"),
+        ended => panic!("{ended:?}"),
+    }
+}
+
+#[test]
 fn a_missing_working_directory_is_made_or_told() {
     let world = World::new();
     std::fs::write(world.path("tmp/file"), "").unwrap();
