@@ -7,6 +7,7 @@ mod commands;
 mod doctor;
 mod forms;
 mod full_disk;
+mod in_use;
 mod kills;
 pub mod kit;
 mod machine_code;

@@ -59,7 +59,9 @@ impl Prune {
                 }
                 Store::Own(store) => {
                     let which = if self.all { image::Prune::All } else { image::Prune::Unpinned };
-                    let (removed, freed) = store.prune(which, |_| false).await?;
+                    let running = store.running()?;
+                    let in_use = move |id: &str| running.contains(id);
+                    let (removed, freed) = store.prune(which, in_use).await?;
                     let item = |gone: image::Pruned| Item { id: gone.id, tags: gone.tags };
                     Outcome { removed: removed.into_iter().map(item).collect(), freed }
                 }

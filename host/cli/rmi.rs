@@ -52,11 +52,14 @@ async fn remove(store: &Store, name: &str) -> anyhow::Result<String> {
                 client.imports().release(request).await?.into_inner();
             if name.is_empty() { id } else { untagged(&name) }
         }
-        // No daemon runs, so no container is being made; what the next one finds again of exited
-        // containers needs no image.
-        Store::Own(store) => match store.release(name, |_| false).await? {
-            Released::Untagged { name, .. } => untagged(&name),
-            Released::Removed { id } => id,
-        },
+        // No daemon runs, so no container is being made, but those that were may live on; what the
+        // next one finds again of exited containers needs no image.
+        Store::Own(store) => {
+            let running = store.running()?;
+            match store.release(name, move |id| running.contains(id)).await? {
+                Released::Untagged { name, .. } => untagged(&name),
+                Released::Removed { id } => id,
+            }
+        }
     })
 }

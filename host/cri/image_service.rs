@@ -1,6 +1,7 @@
 //! CRI's ImageService. Images belong to the node, so realms do not matter here.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
@@ -12,7 +13,7 @@ use crate::image::Image;
 use crate::model::container::{Container, ContainerState};
 use crate::proto::cri::image_service_server::ImageService;
 use crate::proto::cri::{self, *};
-use crate::runtime::Filter;
+use crate::runtime::Runtime;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -87,25 +88,25 @@ impl ImageService for Service {
 impl Service {
     async fn remove(&self, reference: &str) -> Outcome<cri::RemoveImageResponse> {
         let images = self.runtime.images();
-        let user = |id: &str| {
-            let uses = |container: &&std::sync::Arc<Container>| {
-                container.image_id == id
-                    && !matches!(container.state, ContainerState::Exited { .. })
-            };
-            self.runtime.containers(&Filter::default()).iter().find(uses).cloned()
-        };
         if let Some(found) = images.get(reference)
-            && let Some(container) = user(&found.id)
+            && let Some(container) = needing(&self.runtime, &found.id)
         {
             return Err(Error::Precondition(format!(
                 "image {reference:?} is used by container {} ({})",
                 container.id, container.config.name.name
             )));
         }
-        // Asked again by the store, under its own lock.
-        images.remove(reference, |id| user(id).is_some()).await?;
+        let runtime = self.runtime.clone();
+        images.remove(reference, move |id| needing(&runtime, id).is_some()).await?;
         Ok(cri::RemoveImageResponse {})
     }
+}
+
+/// A container that needs an image's files: one that runs, or may. Who has exited is begun never
+/// again, and keeps its record; a kubelet collects only images of which it has no container.
+pub(super) fn needing(runtime: &Runtime, image: &str) -> Option<Arc<Container>> {
+    let mut all = runtime.containers_of_image(image).into_iter();
+    all.find(|container| !matches!(container.state, ContainerState::Exited { .. }))
 }
 
 /// What crictl inspecti shows besides the image: its OCI configuration and its programs.

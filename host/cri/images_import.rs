@@ -10,14 +10,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::convert::{image, stored};
+use super::image_service::needing;
 use super::service::answer;
 use super::{codes, images_pull};
 use crate::error::{Error, Result};
 use crate::image::{ImageStore, Name, Prune, Released, Warmed};
-use crate::model::container::ContainerState;
 use crate::proto::pod::images_server::{Images, ImagesServer};
 use crate::proto::pod::*;
-use crate::runtime::{Filter, Runtime};
+use crate::runtime::Runtime;
 
 /// Pieces of an archive that wait for a slow reader.
 const PIECES: usize = 4;
@@ -67,7 +67,9 @@ impl Images for Service {
 
     async fn release(&self, request: Request<ImageRequest>) -> Answer<ReleaseResponse> {
         let image = request.into_inner().image;
-        let released = self.images().release(&image, |id| self.runs(id)).await;
+        let runtime = self.runtime.clone();
+        let in_use = move |id: &str| needing(&runtime, id).is_some();
+        let released = self.images().release(&image, in_use).await;
         answer(released.map(|released| match released {
             Released::Untagged { id, name } => ReleaseResponse { id, untagged: name },
             Released::Removed { id } => ReleaseResponse { id, untagged: String::new() },
@@ -98,7 +100,9 @@ impl Images for Service {
             prune_request::Which::Unpinned => Prune::Unpinned,
             prune_request::Which::All => Prune::All,
         };
-        let pruned = self.images().prune(which, |id| self.uses(id)).await;
+        let runtime = self.runtime.clone();
+        let in_use = move |id: &str| !runtime.containers_of_image(id).is_empty();
+        let pruned = self.images().prune(which, in_use).await;
         answer(pruned.map(|(removed, freed)| PruneResponse {
             removed: removed.into_iter().map(stored::pruned).collect(),
             freed,
@@ -137,20 +141,6 @@ impl Images for Service {
 impl Service {
     fn images(&self) -> &Arc<ImageStore> {
         self.runtime.images()
-    }
-
-    /// Whether a container of the image holds its files.
-    fn runs(&self, image: &str) -> bool {
-        let all = self.runtime.containers(&Filter::default());
-        all.iter().any(|container| {
-            container.image_id == image && !matches!(container.state, ContainerState::Exited { .. })
-        })
-    }
-
-    /// Whether any container was made of it.
-    fn uses(&self, image: &str) -> bool {
-        let all = self.runtime.containers(&Filter::default());
-        all.iter().any(|container| container.image_id == image)
     }
 }
 

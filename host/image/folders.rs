@@ -91,6 +91,11 @@ impl Folders {
     pub fn layer(&self, name: &str) -> PathBuf {
         self.layers.join(name)
     }
+
+    /// Machine code of all engines.
+    pub fn codes(&self) -> &Path {
+        &self.codes
+    }
 }
 
 /// A name that nothing has yet.

@@ -38,6 +38,7 @@ mod pull;
 mod push;
 mod registry;
 mod rights;
+mod running;
 mod save;
 mod signature;
 mod skeleton;

@@ -25,7 +25,7 @@ impl ImageStore {
     pub async fn prune(
         &self,
         which: Prune,
-        in_use: impl Fn(&str) -> bool + Send + Clone,
+        in_use: impl Fn(&str) -> bool + Send + Clone + 'static,
     ) -> Result<(Vec<Pruned>, u64)> {
         let mut gone = Vec::new();
         let before = self.shared.usage().bytes;

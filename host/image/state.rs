@@ -89,8 +89,12 @@ impl Shared {
     /// Makes an index durable, then visible. The caller holds `changes`.
     pub fn replace(&self, index: Index) -> Result<()> {
         index.save(&self.folders)?;
-        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(index);
+        self.show(Arc::new(index));
         Ok(())
+    }
+
+    fn show(&self, index: Arc<Index>) {
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = index;
     }
 
     /// Changes the index in one step.
@@ -102,11 +106,18 @@ impl Shared {
         Ok(outcome)
     }
 
-    pub fn remove(&self, id: &str) -> Result<()> {
+    /// Removes an image, unless `check`, which is asked when nobody can get it any more, objects.
+    pub fn remove(&self, id: &str, check: impl FnOnce() -> Result<()>) -> Result<()> {
         let mut changes = self.changes();
-        let mut index = Index::clone(&self.index());
+        let before = self.index();
+        let mut index = Index::clone(&before);
         let Some(record) = index.remove(id) else { return Ok(()) };
-        self.replace(index)?;
+        // Visible before it is durable: after a kill in between, the image is simply there again.
+        self.show(Arc::new(index.clone()));
+        if let Err(error) = check().and_then(|()| index.save(&self.folders)) {
+            self.show(before);
+            return Err(error);
+        }
         let wanted = self.programs();
         for program in record.programs.iter().filter(|p| !wanted.contains(&p.digest)) {
             self.codes.discard(&program.digest)?;

@@ -117,19 +117,26 @@ impl ImageStore {
     }
 
     /// Removes an image with all its names; succeeds when there is none. What a container still
-    /// uses is `Error::Precondition`, told by `in_use` (image id).
+    /// uses is `Error::Precondition`, told by `in_use` (image id): asked at once, and again when
+    /// nobody can get the image any more, so that who notes its use and then gets the image has it.
     pub async fn remove(
         &self,
         reference: &str,
-        in_use: impl Fn(&str) -> bool + Send,
+        in_use: impl Fn(&str) -> bool + Send + 'static,
     ) -> Result<()> {
         let Some(image) = self.find(reference)? else { return Ok(()) };
-        if in_use(&image.id) {
-            let name = image.tags.first().unwrap_or(&image.id);
-            return Err(Error::Precondition(format!("image {name} is in use by a container")));
-        }
         let shared = self.shared.clone();
-        blocking(move || shared.remove(&image.id)).await
+        blocking(move || {
+            let used = || {
+                let name = image.tags.first().unwrap_or(&image.id);
+                Error::Precondition(format!("image {name} is in use by a container"))
+            };
+            if in_use(&image.id) {
+                return Err(used());
+            }
+            shared.remove(&image.id, || if in_use(&image.id) { Err(used()) } else { Ok(()) })
+        })
+        .await
     }
 
     /// Removes machine code of other engines than this wasmpod's and the `used` ones, those of

@@ -37,7 +37,7 @@ impl ImageStore {
     pub async fn release(
         &self,
         reference: &str,
-        in_use: impl Fn(&str) -> bool + Send,
+        in_use: impl Fn(&str) -> bool + Send + 'static,
     ) -> Result<Released> {
         let image = self.need(reference)?;
         let name = Name::parse(reference).ok().filter(|name| name.digest.is_none());

@@ -46,7 +46,12 @@ impl Runtime {
         let turn = self.records.turn(sandbox.id.as_str());
         let _turn = turn.operation.read().await;
         self.records.change_passing(Change::AddContainer(container.clone())).await?;
-        if let Err(error) = self.place_container(&sandbox, &container, &plan).await {
+        // Recorded first, then looked for: whoever removes the image does it the other way round.
+        let placed = match self.images.get(&plan.image.id) {
+            Some(_) => self.place_container(&sandbox, &container, &plan).await,
+            None => Err(Error::not_found("image", launch::spoken_image(&container.config))),
+        };
+        if let Err(error) = placed {
             self.sweep(vec![self.folders.root_of(&container.id)]).await;
             self.records.change(vec![Change::ForgetContainer(container.id)]).await?;
             return Err(error);

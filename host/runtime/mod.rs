@@ -228,6 +228,12 @@ impl Runtime {
         self.records.read().list_containers(filter)
     }
 
+    /// The containers that were made of an image, those being made included.
+    pub fn containers_of_image(&self, image: &str) -> Vec<Arc<Container>> {
+        let records = self.records.read();
+        records.containers.iter().filter(|found| found.image_id == image).cloned().collect()
+    }
+
     /// Applies what can be applied, or changes nothing.
     pub async fn update_resources(
         self: &Arc<Self>,

@@ -270,7 +270,8 @@ async fn a_tag_moves_and_the_old_image_stays_untagged_until_removed() {
 
     store.remove(&old.id, |_| false).await.unwrap();
     store.remove(&old.id, |_| false).await.unwrap();
-    let busy = store.remove("app:1", |id| id == new.id).await.unwrap_err();
+    let used = new.id.clone();
+    let busy = store.remove("app:1", move |id| id == used).await.unwrap_err();
     assert!(matches!(busy, Error::Precondition(_)), "{busy}");
     store.remove("app:1", |_| false).await.unwrap();
     assert!(store.list().is_empty() && store.get("app:one").is_none());

@@ -106,8 +106,8 @@ async fn what_nobody_uses_is_pruned_and_what_is_pinned_only_when_told() {
     let old = store.import(&kit.file("a.wasm", module(1)), "app").await.unwrap();
     let new = store.import(&kit.file("b.wasm", module(2)), "app").await.unwrap();
     let used = store.import(&kit.file("c.wasm", module(3)), "used").await.unwrap();
-    let in_use = |id: &str| id == used.id;
-    let (gone, freed) = store.prune(Prune::Unpinned, in_use).await.unwrap();
+    let in_use = move |id: &str| id == used.id;
+    let (gone, freed) = store.prune(Prune::Unpinned, in_use.clone()).await.unwrap();
     assert_eq!((gone.len(), gone[0].id.as_str()), (1, old.id.as_str()));
     assert!(freed > 0);
     let (gone, _) = store.prune(Prune::All, in_use).await.unwrap();
