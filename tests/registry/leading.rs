@@ -52,6 +52,40 @@ async fn redirects_are_followed_without_credentials_and_not_for_ever() {
 }
 
 #[tokio::test]
+async fn who_we_are_sent_to_is_told_no_credentials_whatever_it_asks_for() {
+    let kit = quick();
+    let store = kit.store().await;
+    let stranger = Fake::start();
+    let realm = format!("Bearer realm=\"{}/token\",service=\"s\"", stranger.url());
+    stranger.rule(move |seen, _| {
+        Some(if seen.path.starts_with("/token") {
+            reply(200, &[], r#"{"token": "t"}"#)
+        } else {
+            reply(401, &[("www-authenticate", &realm)], "")
+        })
+    });
+    let (there, place) = (format!("{}/data", stranger.url()), stranger.host());
+    let made = artifact(large(1, 100_000));
+    let fake =
+        with(&made, move |seen, _| is_layer(seen).then(|| reply(307, &[("location", &there)], "")));
+    let auth = wasmpod::image::Auth {
+        username: "u".to_owned(),
+        password: "p".to_owned(),
+        ..Default::default()
+    };
+    let wanted = wasmpod::image::Pull {
+        name: name(&fake),
+        auth: Some(auth),
+        imported: wasmpod::image::Imported::Keep,
+    };
+    let error = store.pull(wanted).unwrap().done().await.unwrap_err().to_string();
+    assert!(error.contains(&format!("sends us to {place}")), "{error}");
+    let seen = stranger.seen();
+    assert!(seen.iter().all(|seen| seen.path == "/data"), "{seen:?}");
+    assert!(seen.iter().all(|seen| seen.header("authorization").is_empty()), "{seen:?}");
+}
+
+#[tokio::test]
 async fn a_challenge_without_end_is_a_denial() {
     for challenge in ["Basic realm=\"x\"", "Bearer", "Negotiate", ""] {
         let text = said(move |_, _| Some(reply(401, &[("www-authenticate", challenge)], ""))).await;

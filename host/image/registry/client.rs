@@ -93,7 +93,7 @@ impl Client {
         let transport = self.transports.get(&access.endpoint.ca).map_err(Fault::local)?;
         let known = self.tokens.known(access);
         let response = self.follow(access, &transport, request, known.as_ref()).await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
+        if response.status() != StatusCode::UNAUTHORIZED || is_strange(access, &response) {
             return judged(access, response).await;
         }
         self.tokens.forget(access);
@@ -173,11 +173,25 @@ fn location(from: &Url, headers: &HeaderMap) -> Option<Url> {
     from.join(headers.get(LOCATION)?.to_str().ok()?).ok()
 }
 
+/// Whether an answer is of a place that the registry sent us to. Its challenge is not for us: our
+/// credentials are the registry's, and the challenge names who is to get them (CVE-2020-15157).
+pub fn is_strange(access: &Access, response: &Response) -> bool {
+    response.url().origin() != access.endpoint.base.origin()
+}
+
 pub async fn judged(access: &Access, response: Response) -> Outcome<Response> {
     let status = response.status();
     match status {
         _ if status.is_success() => Ok(response),
         StatusCode::RANGE_NOT_SATISFIABLE => Ok(response),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if is_strange(access, &response) => {
+            let (shown, name) = (&access.endpoint.shown, &access.name);
+            let (there, code) = (place(response.url()), status.as_u16());
+            let text = format!(
+                "registry {shown} sends us to {there} for a part of {name}, which answers {code}"
+            );
+            Err(Fault::elsewhere(Error::Denied(text)))
+        }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(access.denied("")),
         StatusCode::NOT_FOUND => {
             Err(Fault::elsewhere(Error::not_found("image", access.name.clone())))

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::{Body, Method, Response, StatusCode, Url};
 
-use super::client::{Access, Client, Request, judged};
+use super::client::{Access, Client, Request, is_strange, judged};
 use super::fault::{Cure, Fault, Outcome};
 use super::hosts::Role;
 use super::session::Session;
@@ -126,7 +126,7 @@ impl Client {
         let transport = self.transports.get(&access.endpoint.ca).map_err(Fault::local)?;
         let known = self.tokens.known(access);
         let response = deliver(access, &transport, (delivery, known.as_ref())).await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
+        if response.status() != StatusCode::UNAUTHORIZED || is_strange(access, &response) {
             return judged(access, response).await;
         }
         // A token to read with is none to write with.
