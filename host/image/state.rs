@@ -32,6 +32,8 @@ struct Changes {
     imports: usize,
     /// Something was left for the last of them to collect.
     litter: bool,
+    /// Programs whose machine code was made for what became no image.
+    programs: BTreeSet<String>,
 }
 
 /// When each folder last gained or lost a name.
@@ -135,6 +137,15 @@ impl Shared {
         index.records().flat_map(|r| &r.programs).map(|p| p.digest.clone()).collect()
     }
 
+    /// As [`Shared::collect`], with the machine code of those programs that no image has.
+    fn clean(&self, programs: BTreeSet<String>) -> Result<()> {
+        let wanted = self.programs();
+        for program in programs.difference(&wanted) {
+            self.codes.discard(program)?;
+        }
+        self.collect()
+    }
+
     /// Removes blobs and layers of no image. No import is under way.
     fn collect(&self) -> Result<()> {
         let index = self.index();
@@ -195,6 +206,8 @@ impl Shared {
 /// An import under way: while one lives, nothing is collected.
 pub struct Busy {
     shared: Arc<Shared>,
+    /// Digests of programs that get machine code for it.
+    programs: BTreeSet<String>,
     outcome: Outcome,
 }
 
@@ -207,7 +220,12 @@ enum Outcome {
 impl Busy {
     pub fn new(shared: Arc<Shared>) -> Self {
         shared.changes().imports += 1;
-        Self { shared, outcome: Outcome::Open }
+        Self { shared, programs: BTreeSet::new(), outcome: Outcome::Open }
+    }
+
+    /// Machine code of these programs is about to be made; it goes again unless an image has them.
+    pub fn compiles(&mut self, prepared: &Prepared) {
+        self.programs.extend(prepared.programs.iter().map(|program| program.digest.clone()));
     }
 
     /// Makes an image of what was prepared.
@@ -227,10 +245,13 @@ impl Drop for Busy {
     fn drop(&mut self) {
         let mut changes = self.shared.changes();
         changes.imports = changes.imports.saturating_sub(1);
-        changes.litter |= matches!(self.outcome, Outcome::Open);
+        if matches!(self.outcome, Outcome::Open) {
+            changes.litter = true;
+            changes.programs.append(&mut self.programs);
+        }
         if changes.imports == 0
             && std::mem::take(&mut changes.litter)
-            && let Err(error) = self.shared.collect()
+            && let Err(error) = self.shared.clean(std::mem::take(&mut changes.programs))
         {
             tracing::warn!(%error, "what belongs to no image was not removed");
         }

@@ -105,11 +105,12 @@ impl ImageStore {
         admission: Admission,
     ) -> Result<Arc<Image>> {
         let shared = self.shared.clone();
-        let (busy, admission, prepared) = blocking(move || {
+        let (mut busy, admission, prepared) = blocking(move || {
             let prepared = admit::prepare(&plan, &admission, &shared.folders)?;
             Ok((busy, admission, prepared))
         })
         .await?;
+        busy.compiles(&prepared);
         admit::compile(&self.shared.codes, &prepared, &admission.progress)
             .await
             .map_err(|(file, error)| import::about(error, &file, &admission.subject))?;

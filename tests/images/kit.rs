@@ -15,10 +15,12 @@ pub struct Kit {
 }
 
 impl Kit {
+    pub const PROGRAM: &str = env!("CARGO_BIN_EXE_wasmpod");
+
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config { root: folder.path().join("root"), ..Config::default() };
-        config.compile.program = Some(PathBuf::from(env!("CARGO_BIN_EXE_wasmpod")));
+        config.compile.program = Some(PathBuf::from(Self::PROGRAM));
         Self { folder, config }
     }
 
@@ -45,6 +47,14 @@ impl Kit {
     pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// A shell script that can be run.
+    pub fn script(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.file(name, format!("#!/bin/sh\n{text}\n"));
+        let rights = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&path, rights).unwrap();
         path
     }
 

@@ -78,14 +78,8 @@ async fn calls_for_one_module_share_one_child() {
     let mut kit = Kit::new();
     // A compiler that counts how often it is run.
     let count = kit.path("count");
-    let script = format!(
-        "#!/bin/sh\necho x >> {}\nexec {} \"$@\"\n",
-        count.display(),
-        env!("CARGO_BIN_EXE_wasmpod")
-    );
-    let compiler = kit.file("compiler", script);
-    std::fs::set_permissions(&compiler, std::fs::Permissions::from_mode(0o755)).unwrap();
-    kit.config.compile.program = Some(compiler);
+    let script = format!("echo x >> {}\nexec {} \"$@\"", count.display(), Kit::PROGRAM);
+    kit.config.compile.program = Some(kit.script("compiler", &script));
     let store = Arc::new(kit.store().await);
     let wasm = module(3);
     let file = kit.file("a.wasm", &wasm);
@@ -106,10 +100,8 @@ async fn calls_for_one_module_share_one_child() {
 async fn a_child_is_killed_when_nobody_waits_for_it() {
     let mut kit = Kit::new();
     let pid_file = kit.path("pid");
-    let script = format!("#!/bin/sh\necho $$ > {}\nexec sleep 1000\n", pid_file.display());
-    let compiler = kit.file("compiler", script);
-    std::fs::set_permissions(&compiler, std::fs::Permissions::from_mode(0o755)).unwrap();
-    kit.config.compile.program = Some(compiler);
+    let script = format!("echo $$ > {}\nexec sleep 1000", pid_file.display());
+    kit.config.compile.program = Some(kit.script("compiler", &script));
     let store = kit.store().await;
     let wasm = module(4);
     let file = kit.file("a.wasm", &wasm);
@@ -137,6 +129,30 @@ async fn a_child_is_killed_when_nobody_waits_for_it() {
         assert!(std::time::Instant::now() < deadline, "the child lives on");
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn machine_code_of_what_became_no_image_goes_again() {
+    let mut kit = Kit::new();
+    let bad =
+        wat::parse_str("(module (func (export \"_start\") (result i32) i64.const 1))").unwrap();
+    let layout = kit.layout("bad");
+    let tar = layer(&[Entry::File("a.wasm", &bad), Entry::File("b.wasm", &module(1))]);
+    let manifest = layout.classic(("wasi", "wasm"), &["/a.wasm"], &[tar]);
+    let folder = layout.of(manifest);
+    // The bad one is compiled when the good one has been.
+    let made = kit.config.root.join("code/*/*.json").display().to_string();
+    let script = format!(
+        "case \"$*\" in *{}*) until ls {made} >/dev/null 2>&1; do sleep 0.01; done;; esac\n\
+         exec {} \"$@\"",
+        digest(&bad),
+        Kit::PROGRAM
+    );
+    kit.config.compile.program = Some(kit.script("compiler", &script));
+    let store = kit.store().await;
+    let error = store.import(&folder, "bad").await.unwrap_err().to_string();
+    assert!(error.contains("not valid WebAssembly"), "{error}");
+    assert!(files(&kit.config.root.join("code")).is_empty());
 }
 
 #[tokio::test]
