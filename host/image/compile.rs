@@ -68,13 +68,16 @@ pub fn run(job: &Job) -> Result<u64> {
 
 /// Data, not address space: the allocator and threads reserve much that they never touch.
 fn limit(limits: JobLimits) -> Result<()> {
-    let set = |resource, value, name: &str| {
-        let both = Rlimit { current: Some(value), maximum: Some(value) };
+    let set = |resource, (value, most), name: &str| {
+        let both = Rlimit { current: Some(value), maximum: Some(most) };
         setrlimit(resource, both).map_err(Error::sys(format!("limiting {name}")))
     };
-    set(Resource::Core, 0, "core files")?;
-    set(Resource::Data, limits.memory_mib.saturating_mul(1 << 20), "memory")?;
-    set(Resource::Cpu, limits.seconds.max(1), "CPU time")?;
+    let memory = limits.memory_mib.saturating_mul(1 << 20);
+    // A second apart, for the first is told by SIGXCPU: a SIGKILL is then somebody else's.
+    let seconds = limits.seconds.max(1);
+    set(Resource::Core, (0, 0), "core files")?;
+    set(Resource::Data, (memory, memory), "memory")?;
+    set(Resource::Cpu, (seconds, seconds.saturating_add(1)), "CPU time")?;
     // Being nice is a courtesy; where it is not allowed, the limits still hold.
     let _ = nice(10);
     Ok(())

@@ -155,11 +155,15 @@ impl Compiler {
         if status.code() == Some(BAD_INPUT.into()) {
             return Failure::Input(format!("{shown}: {line}"));
         }
-        if status.signal() == Some(rustix::process::Signal::XCPU.as_raw())
-            || status.signal() == Some(rustix::process::Signal::KILL.as_raw())
-        {
+        if status.signal() == Some(rustix::process::Signal::XCPU.as_raw()) {
             return Failure::Input(format!(
                 "{shown} needs more than the {seconds} seconds of CPU time that compiling may take"
+            ));
+        }
+        if status.signal() == Some(rustix::process::Signal::KILL.as_raw()) {
+            return Failure::Other(format!(
+                "the compiler of {shown} was killed, as the kernel does when memory runs out: it \
+                 may have {memory_mib} MiB (compile.memory_mib)"
             ));
         }
         // How Rust's and wasmtime's allocations fail.

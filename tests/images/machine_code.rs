@@ -156,6 +156,18 @@ async fn machine_code_of_what_became_no_image_goes_again() {
 }
 
 #[tokio::test]
+async fn a_compiler_that_somebody_killed_is_not_the_files_fault() {
+    let mut kit = Kit::new();
+    kit.config.compile.program = Some(kit.script("compiler", "kill -9 $$"));
+    let store = kit.store().await;
+    let wasm = module(7);
+    let error = store.code(&digest(&wasm), &kit.file("a.wasm", &wasm)).await.unwrap_err();
+    assert!(matches!(error, wasmpod::error::Error::Internal(_)), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("was killed, as the kernel does when memory runs out"), "{text}");
+}
+
+#[tokio::test]
 async fn a_file_that_is_not_what_its_digest_says_is_not_compiled() {
     let kit = Kit::new();
     let store = kit.store().await;
