@@ -301,6 +301,27 @@ async fn a_silent_or_dripping_registry_is_given_up() {
     });
     let text = refusal(&kit, &store, &name(&fake)).await;
     assert!(text.contains("sends too slowly"), "{text}");
+    // A manifest, a refusal's reason and a token are no different.
+    for status in [200, 503] {
+        let fake = with(&made, move |seen, _| {
+            let body = Body::Dripping(vec![b' '; 100_000], Duration::from_millis(100));
+            is_manifest(seen).then(|| Reply { status, ..broken(body) })
+        });
+        let text = refusal(&kit, &store, &name(&fake)).await;
+        assert!(
+            text.contains("too slowly") || text.ends_with("answers 503 Service Unavailable"),
+            "{text}"
+        );
+    }
+    let fake = with(&made, |seen, _| {
+        if seen.path.starts_with("/token") {
+            return Some(broken(Body::Dripping(vec![b' '; 100_000], Duration::from_millis(100))));
+        }
+        let challenge = format!("Bearer realm=\"http://{}/token\"", seen.header("host"));
+        Some(reply(401, &[("www-authenticate", &challenge)], ""))
+    });
+    let text = refusal(&kit, &store, &name(&fake)).await;
+    assert!(text.contains("too slowly"), "{text}");
 }
 
 #[tokio::test]

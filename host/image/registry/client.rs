@@ -11,6 +11,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 use super::credentials::Credentials;
 use super::fault::{Cure, Fault, Outcome};
 use super::hosts::{Endpoint, Role};
+use super::pace::Pace;
 use super::token::Tokens;
 use super::transport::{Transport, Transports};
 use crate::error::Error;
@@ -45,6 +46,8 @@ pub struct Request<'a> {
 pub struct Client {
     pub(super) transports: Transports,
     pub(super) tokens: Tokens,
+    /// A connection that brings little for so long is broken.
+    stall: Duration,
 }
 
 impl Access {
@@ -85,7 +88,12 @@ impl Access {
 impl Client {
     /// See [`Transports::new`].
     pub fn new(stall: Duration) -> Self {
-        Self { transports: Transports::new(stall), tokens: Tokens::default() }
+        Self { transports: Transports::new(stall), tokens: Tokens::new(stall), stall }
+    }
+
+    /// A whole small body, see [`body`].
+    pub async fn body(&self, response: Response, most: u64, place: &str) -> Outcome<Vec<u8>> {
+        body(response, most, (place, self.stall)).await
     }
 
     /// The answer's head, its status a good one or 416; redirects are followed.
@@ -94,7 +102,7 @@ impl Client {
         let known = self.tokens.known(access);
         let response = self.follow(access, &transport, request, known.as_ref()).await?;
         if response.status() != StatusCode::UNAUTHORIZED || is_strange(access, &response) {
-            return judged(access, response).await;
+            return self.judged(access, response).await;
         }
         self.tokens.forget(access);
         let header = self.tokens.answer(access, &transport, response.headers()).await?;
@@ -103,7 +111,7 @@ impl Client {
         if response.status() == StatusCode::UNAUTHORIZED {
             self.tokens.forget(access);
         }
-        judged(access, response).await
+        self.judged(access, response).await
     }
 
     /// Goes where the registry sends us. Only the registry itself sees its headers and ours.
@@ -157,6 +165,46 @@ impl Client {
             endpoint.shown
         ))))
     }
+
+    /// The answer when its status is a good one or 416; else what it means.
+    pub async fn judged(&self, access: &Access, response: Response) -> Outcome<Response> {
+        let status = response.status();
+        match status {
+            _ if status.is_success() => Ok(response),
+            StatusCode::RANGE_NOT_SATISFIABLE => Ok(response),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if is_strange(access, &response) => {
+                let (shown, name) = (&access.endpoint.shown, &access.name);
+                let (there, code) = (place(response.url()), status.as_u16());
+                let text = format!(
+                    "registry {shown} sends us to {there} for a part of {name}, which answers {code}"
+                );
+                Err(Fault::elsewhere(Error::Denied(text)))
+            }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(access.denied("")),
+            StatusCode::NOT_FOUND => {
+                Err(Fault::elsewhere(Error::not_found("image", access.name.clone())))
+            }
+            _ => {
+                let mut fault = refusal(&access.endpoint.shown, status, response.headers());
+                if let Error::RegistryUnavailable(text) = &mut fault.error
+                    && let Some(said) = self.said(response, &access.endpoint.shown).await
+                {
+                    text.push_str(": ");
+                    text.push_str(&said);
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    /// The first message of distribution's error document, in one short line.
+    async fn said(&self, response: Response, place: &str) -> Option<String> {
+        let body = self.body(response, MAX_SAID, place).await.ok()?;
+        let document: serde_json::Value = serde_json::from_slice(&body).ok()?;
+        let text = document.pointer("/errors/0/message")?.as_str()?;
+        let line: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
+        (!line.is_empty()).then_some(line)
+    }
 }
 
 /// Host and port of a URL.
@@ -177,36 +225,6 @@ fn location(from: &Url, headers: &HeaderMap) -> Option<Url> {
 /// credentials are the registry's, and the challenge names who is to get them (CVE-2020-15157).
 pub fn is_strange(access: &Access, response: &Response) -> bool {
     response.url().origin() != access.endpoint.base.origin()
-}
-
-pub async fn judged(access: &Access, response: Response) -> Outcome<Response> {
-    let status = response.status();
-    match status {
-        _ if status.is_success() => Ok(response),
-        StatusCode::RANGE_NOT_SATISFIABLE => Ok(response),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if is_strange(access, &response) => {
-            let (shown, name) = (&access.endpoint.shown, &access.name);
-            let (there, code) = (place(response.url()), status.as_u16());
-            let text = format!(
-                "registry {shown} sends us to {there} for a part of {name}, which answers {code}"
-            );
-            Err(Fault::elsewhere(Error::Denied(text)))
-        }
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(access.denied("")),
-        StatusCode::NOT_FOUND => {
-            Err(Fault::elsewhere(Error::not_found("image", access.name.clone())))
-        }
-        _ => {
-            let mut fault = refusal(&access.endpoint.shown, status, response.headers());
-            if let Error::RegistryUnavailable(text) = &mut fault.error
-                && let Some(said) = said(response, &access.endpoint.shown).await
-            {
-                text.push_str(": ");
-                text.push_str(&said);
-            }
-            Err(fault)
-        }
-    }
 }
 
 /// What a status that is neither good nor a verdict on the image means.
@@ -231,17 +249,12 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(u64::try_from(left).unwrap_or(0)))
 }
 
-/// The first message of distribution's error document, in one short line.
-async fn said(response: Response, place: &str) -> Option<String> {
-    let body = body(response, MAX_SAID, place).await.ok()?;
-    let document: serde_json::Value = serde_json::from_slice(&body).ok()?;
-    let text = document.pointer("/errors/0/message")?.as_str()?;
-    let line: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
-    (!line.is_empty()).then_some(line)
-}
-
-/// A whole body of at most `most` bytes.
-pub async fn body(mut response: Response, most: u64, place: &str) -> Outcome<Vec<u8>> {
+/// A whole body of at most `most` bytes from `place`, which may not take for ever either.
+pub async fn body(
+    mut response: Response,
+    most: u64,
+    (place, stall): (&str, Duration),
+) -> Outcome<Vec<u8>> {
     let too_long = || {
         let text = format!("registry {place} sends more than {most} bytes where few belong");
         Fault::elsewhere(Error::Invalid(text))
@@ -250,10 +263,14 @@ pub async fn body(mut response: Response, most: u64, place: &str) -> Outcome<Vec
         return Err(too_long());
     }
     let mut bytes = Vec::new();
+    let mut pace = Pace::new(stall);
     loop {
         match response.chunk().await {
             Ok(Some(chunk)) if (bytes.len() + chunk.len()) as u64 > most => return Err(too_long()),
-            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+            Ok(Some(chunk)) => {
+                pace.keep(chunk.len(), place)?;
+                bytes.extend_from_slice(&chunk);
+            }
             Ok(None) => return Ok(bytes),
             Err(error) => return Err(Fault::of_request(place, &error)),
         }

@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::io::Read;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use reqwest::header::CONTENT_RANGE;
@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::client::{Access, Request};
 use super::fault::{Cure, Fault, Outcome};
+use super::pace::Pace;
 use super::session::{Session, Turn, missing};
 use crate::error::{Error, Result};
 use crate::image::blobs::{self, Blob, Expected, MAX_BLOB};
@@ -23,8 +24,6 @@ use crate::image::folders::Folders;
 const PIECES: usize = 4;
 /// How often one blob is taken up again in all, however much came each time.
 const MAX_RESUMES: u32 = 100;
-/// Bytes that have to come within the time that [`Pace`] is given.
-const LEAST: u64 = 64 << 10;
 
 /// Where a blob goes.
 #[derive(Clone)]
@@ -141,9 +140,7 @@ impl<'a> Arriving<'a> {
         loop {
             let chunk = response.chunk().await.map_err(|error| Fault::of_request(place, &error))?;
             let Some(mut chunk) = chunk else { break };
-            if !pace.keeps(chunk.len() as u64) {
-                return Err(Fault::unavailable(format!("registry {place} sends too slowly")));
-            }
+            pace.keep(chunk.len(), place)?;
             let known = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
             chunk.advance(known);
             skip -= known as u64;
@@ -239,29 +236,5 @@ impl Read for Pieces {
         let count = self.current.len().min(buffer.len());
         self.current.copy_to_slice(buffer.get_mut(..count).unwrap_or_default());
         Ok(count)
-    }
-}
-
-/// Tells a slow connection from one that only pretends to live.
-struct Pace {
-    within: Duration,
-    since: Instant,
-    bytes: u64,
-}
-
-impl Pace {
-    fn new(within: Duration) -> Self {
-        Self { within, since: Instant::now(), bytes: 0 }
-    }
-
-    /// Counts what came; whether it is enough.
-    fn keeps(&mut self, bytes: u64) -> bool {
-        self.bytes += bytes;
-        if self.since.elapsed() < self.within {
-            return true;
-        }
-        let enough = self.bytes >= LEAST;
-        (self.since, self.bytes) = (Instant::now(), 0);
-        enough
     }
 }

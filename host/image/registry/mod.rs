@@ -15,6 +15,7 @@ mod download;
 mod fault;
 pub mod flights;
 mod hosts;
+mod pace;
 mod patience;
 mod session;
 mod token;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use reqwest::Method;
 
-use super::client::{Access, Client, Request, body};
+use super::client::{Access, Client, Request};
 use super::document::{ACCEPT, Document};
 use super::fault::{Cure, Fault, Outcome};
 use super::patience::Patience;
@@ -76,7 +76,7 @@ impl Session {
         };
         let (kind, promised) = (header("content-type"), header("docker-content-digest"));
         let place = &access.endpoint.shown;
-        let bytes = body(response, MAX_JSON, place).await?;
+        let bytes = self.client.body(response, MAX_JSON, place).await?;
         let wrong = |why: String| {
             Fault::elsewhere(Error::Invalid(format!("its manifest from registry {place} {why}")))
         };
@@ -115,7 +115,7 @@ impl Session {
             .send(access, &request)
             .await
             .map_err(|fault| missing(fault, blob, place))?;
-        let bytes = body(response, MAX_JSON, place).await?;
+        let bytes = self.client.body(response, MAX_JSON, place).await?;
         let (found, size) = (blobs::digest_of(&bytes), bytes.len());
         if found != blob.digest || size as u64 != blob.size {
             return Err(Fault::elsewhere(Error::Invalid(format!(

@@ -33,9 +33,11 @@ const MAX_KNOWN: usize = 1024;
 type Key = (String, String, Credentials);
 
 /// Headers that were accepted before.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tokens {
     known: Mutex<HashMap<Key, Known>>,
+    /// A service that brings little for so long is broken.
+    stall: Duration,
 }
 
 #[derive(Debug)]
@@ -64,6 +66,10 @@ fn key(access: &Access) -> Key {
 }
 
 impl Tokens {
+    pub fn new(stall: Duration) -> Self {
+        Self { known: Mutex::default(), stall }
+    }
+
     /// The header to begin with: one that was granted, or a caller's own token.
     pub fn known(&self, access: &Access) -> Option<HeaderValue> {
         if let Credentials::Bearer(token) = &access.credentials {
@@ -177,7 +183,7 @@ impl Tokens {
             }
             status => return Err(super::client::refusal(host, status, response.headers())),
         }
-        let answer = body(response, MAX_ANSWER, host).await?;
+        let answer = body(response, MAX_ANSWER, (host, self.stall)).await?;
         serde_json::from_slice(&answer).map_err(|_| bad("its answer is none"))
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::{Body, Method, Response, StatusCode, Url};
 
-use super::client::{Access, Client, Request, is_strange, judged};
+use super::client::{Access, Client, Request, is_strange};
 use super::fault::{Cure, Fault, Outcome};
 use super::hosts::Role;
 use super::session::Session;
@@ -127,14 +127,14 @@ impl Client {
         let known = self.tokens.known(access);
         let response = deliver(access, &transport, (delivery, known.as_ref())).await?;
         if response.status() != StatusCode::UNAUTHORIZED || is_strange(access, &response) {
-            return judged(access, response).await;
+            return self.judged(access, response).await;
         }
         // A token to read with is none to write with.
         self.tokens.forget(access);
         let header = self.tokens.answer(access, &transport, response.headers()).await?;
         drop(response);
         let response = deliver(access, &transport, (delivery, Some(&header))).await?;
-        judged(access, response).await
+        self.judged(access, response).await
     }
 }
 
