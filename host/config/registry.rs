@@ -35,6 +35,10 @@ pub struct RegistryHost {
     pub server: Option<String>,
     /// PEM files with certificates to trust besides the system's.
     pub ca: Vec<PathBuf>,
+    /// PEM files of a certificate (with what signed it) and its key, for a registry that asks who
+    /// its clients are by TLS. Both or neither.
+    pub client_certificate: Option<PathBuf>,
+    pub client_key: Option<PathBuf>,
     /// Added to every request.
     pub headers: BTreeMap<String, String>,
     pub username: Option<String>,
@@ -51,6 +55,8 @@ pub struct RegistryMirror {
     /// "https://host", "http://host:port", with a path where the mirror wants one.
     pub url: String,
     pub ca: Vec<PathBuf>,
+    pub client_certificate: Option<PathBuf>,
+    pub client_key: Option<PathBuf>,
     pub headers: BTreeMap<String, String>,
     pub username: Option<String>,
     pub password_file: Option<PathBuf>,

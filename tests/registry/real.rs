@@ -97,6 +97,50 @@ async fn tls_and_a_password_are_wanted_and_given() {
     assert_eq!(printed.trim(), format!("{} {name}", id.image_ref));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificate_is_wanted_and_shown() {
+    if !is_there() {
+        return;
+    }
+    let folder = folder();
+    let real = Server::start(folder.path(), Guard::ClientCertificate).await;
+    real.push(&artifact(module(1)), "app", "1");
+    let name = format!("{}/app:1", real.host);
+    let file = |name: &str| folder.path().join(name);
+    let kit = crate::registry::kit::quick();
+    let mut config = kit.config.clone();
+    let mut entry =
+        wasmpod::config::RegistryHost { ca: vec![file("ca.pem")], ..Default::default() };
+    config.registry.retries = 0;
+    config.registry.hosts.insert(real.host.clone(), entry.clone());
+    let store = wasmpod::image::ImageStore::open(&config).await.unwrap();
+    let text = refusal(&kit, &store, &name).await;
+    assert!(
+        text.starts_with("RegistryUnavailable: ") && text.contains("client_certificate in"),
+        "{text}"
+    );
+    drop(store);
+
+    // The files are read again when they change: certificates are renewed.
+    entry.client_certificate = Some(file("node.pem"));
+    entry.client_key = Some(file("node.key"));
+    config.registry.hosts.insert(real.host.clone(), entry);
+    let store = wasmpod::image::ImageStore::open(&config).await.unwrap();
+    for (certificate, key, part) in [
+        ("htpasswd", "client.key", "node.pem cannot be used: it holds no certificate"),
+        ("client.pem", "htpasswd", "client key"),
+        ("client.pem", "own.key", "client certificate"),
+    ] {
+        std::fs::write(file("htpasswd"), "nothing").unwrap();
+        std::fs::copy(file(certificate), file("node.pem")).unwrap();
+        std::fs::copy(file(key), file("node.key")).unwrap();
+        let text = refusal(&kit, &store, &name).await;
+        assert!(text.contains(part) && text.contains("cannot be used"), "{text}");
+    }
+    std::fs::copy(file("client.key"), file("node.key")).unwrap();
+    pull(&store, &name).await.unwrap();
+}
+
 /// What `wasmpod push` sends is an artifact as other tools make and read it, and comes back as
 /// the image that it was.
 #[tokio::test(flavor = "multi_thread")]

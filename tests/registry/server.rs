@@ -13,6 +13,7 @@ pub struct Server {
     child: Child,
     pub host: String,
     scheme: &'static str,
+    guard: Guard,
     folder: PathBuf,
 }
 
@@ -22,6 +23,8 @@ pub enum Guard {
     Nothing,
     /// https, and user u with password p.
     TlsAndPassword,
+    /// https, and a certificate of its CA: client.pem with client.key.
+    ClientCertificate,
 }
 
 /// Whether there is one to test with; says loudly if not.
@@ -59,6 +62,11 @@ fn certificates(folder: &Path) {
          subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE"
     );
     run("openssl", &own.split(' ').collect::<Vec<_>>(), folder);
+    let client = format!(
+        "{new} -subj /CN=client -keyout client.key -out client.pem -CA ca.pem -CAkey ca.key \
+         -addext basicConstraints=critical,CA:FALSE"
+    );
+    run("openssl", &client.split(' ').collect::<Vec<_>>(), folder);
 }
 
 impl Server {
@@ -72,12 +80,17 @@ impl Server {
             "storage": { "filesystem": { "rootdirectory": folder.join("storage") } },
             "http": { "addr": host },
         });
-        if guard == Guard::TlsAndPassword {
+        if guard != Guard::Nothing {
             certificates(folder);
-            run("htpasswd", &["-Bbc", "htpasswd", "u", "p"], folder);
             config["http"]["tls"] = serde_json::json!({
                 "certificate": folder.join("own.pem"), "key": folder.join("own.key"),
             });
+        }
+        if guard == Guard::ClientCertificate {
+            config["http"]["tls"]["clientcas"] = serde_json::json!([folder.join("ca.pem")]);
+        }
+        if guard == Guard::TlsAndPassword {
+            run("htpasswd", &["-Bbc", "htpasswd", "u", "p"], folder);
             let auth = serde_json::json!({ "realm": "r", "path": folder.join("htpasswd") });
             config["auth"] = serde_json::json!({ "htpasswd": auth });
         }
@@ -93,7 +106,7 @@ impl Server {
             .spawn()
             .unwrap();
         let scheme = if guard == Guard::Nothing { "http" } else { "https" };
-        let server = Self { child, host, scheme, folder: folder.to_path_buf() };
+        let server = Self { child, host, scheme, guard, folder: folder.to_path_buf() };
         eventually("the registry listens", || std::net::TcpStream::connect(&server.host).ok())
             .await;
         server
@@ -134,10 +147,16 @@ impl Server {
 
     fn curl(&self, arguments: &[&str], input: &[u8]) -> Vec<u8> {
         use std::io::Write;
-        let mut child = Command::new("curl")
+        let mut command = Command::new("curl");
+        command
             .args(["-sSf", "--noproxy", "*", "-u", "u:p"])
             .arg("--cacert")
-            .arg(self.folder.join("ca.pem"))
+            .arg(self.folder.join("ca.pem"));
+        if self.guard == Guard::ClientCertificate {
+            let own = |name: &str| self.folder.join(name);
+            command.arg("--cert").arg(own("client.pem")).arg("--key").arg(own("client.key"));
+        }
+        let mut child = command
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -98,7 +98,7 @@ impl Client {
 
     /// The answer's head, its status a good one or 416; redirects are followed.
     pub async fn send(&self, access: &Access, request: &Request<'_>) -> Outcome<Response> {
-        let transport = self.transports.get(&access.endpoint.ca).map_err(Fault::local)?;
+        let transport = self.transports.get(&access.endpoint.trust).map_err(Fault::local)?;
         let known = self.tokens.known(access);
         let response = self.follow(access, &transport, request, known.as_ref()).await?;
         if response.status() != StatusCode::UNAUTHORIZED || is_strange(access, &response) {

@@ -46,6 +46,12 @@ impl Fault {
         if error.is_timeout() {
             "it does not answer".clone_into(&mut why);
         }
+        // How the other side refuses ours, or that we have none.
+        if why.contains("received fatal alert") && ALERTS.iter().any(|alert| why.contains(alert)) {
+            why.push_str(
+                ": it wants a certificate that it knows (client_certificate in [registry.hosts])",
+            );
+        }
         let doing = if error.is_connect() { "cannot be reached" } else { "broke off" };
         let fault = Self::unavailable(format!("registry {place} {doing}: {why}"));
         // A certificate does not become good by waiting.
@@ -59,6 +65,15 @@ impl Fault {
         fault
     }
 }
+
+/// TLS's words for a client's certificate that is missing or no good.
+const ALERTS: [&str; 5] = [
+    "CertificateRequired",
+    "BadCertificate",
+    "UnknownCA",
+    "CertificateUnknown",
+    "CertificateExpired",
+];
 
 /// The innermost cause, which alone says what happened.
 fn reason(error: &reqwest::Error) -> String {

@@ -24,9 +24,24 @@ pub struct Endpoint {
     /// Ends with "/v2/".
     pub base: Url,
     pub role: Role,
-    pub ca: Vec<PathBuf>,
+    pub trust: Trust,
     pub headers: HeaderMap,
     pub login: Login,
+}
+
+/// Who a place and we are to each other by TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Trust {
+    /// PEM files with certificates to trust besides the system's.
+    pub ca: Vec<PathBuf>,
+    pub identity: Option<Identity>,
+}
+
+/// PEM files that say who we are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +103,7 @@ fn endpoints(name: &str, host: &RegistryHost) -> std::result::Result<Vec<Endpoin
     for mirror in &host.mirrors {
         endpoints.push(Endpoint {
             role: Role::Mirror(name.to_owned()),
-            ca: mirror.ca.clone(),
+            trust: trust(&mirror.ca, (&mirror.client_certificate, &mirror.client_key))?,
             headers: headers(&mirror.headers)?,
             login: login(&mirror.username, &mirror.password_file)?,
             ..place(&mirror.url)?
@@ -98,12 +113,13 @@ fn endpoints(name: &str, host: &RegistryHost) -> std::result::Result<Vec<Endpoin
         Some(server) => server.clone(),
         None if name == DOCKER.0 => DOCKER.1.to_owned(),
         None => {
-            let plain = is_this_machine(name) && !name.ends_with(":443") && host.ca.is_empty();
+            let tls = !host.ca.is_empty() || host.client_certificate.is_some();
+            let plain = is_this_machine(name) && !name.ends_with(":443") && !tls;
             format!("{}://{name}", if plain { "http" } else { "https" })
         }
     };
     endpoints.push(Endpoint {
-        ca: host.ca.clone(),
+        trust: trust(&host.ca, (&host.client_certificate, &host.client_key))?,
         headers: headers(&host.headers)?,
         login: login(&host.username, &host.password_file)?,
         ..place(&server)?
@@ -135,8 +151,22 @@ fn place(text: &str) -> std::result::Result<Endpoint, String> {
         Some(port) => format!("{host}:{port}"),
         None => host,
     };
-    let (ca, headers, login) = (Vec::new(), HeaderMap::new(), Login::default());
-    Ok(Endpoint { shown, base, role: Role::Server, ca, headers, login })
+    let (trust, headers, login) = (Trust::default(), HeaderMap::new(), Login::default());
+    Ok(Endpoint { shown, base, role: Role::Server, trust, headers, login })
+}
+
+fn trust(
+    ca: &[PathBuf],
+    identity: (&Option<PathBuf>, &Option<PathBuf>),
+) -> std::result::Result<Trust, String> {
+    let identity = match identity {
+        (Some(certificate), Some(key)) => {
+            Some(Identity { certificate: certificate.clone(), key: key.clone() })
+        }
+        (None, None) => None,
+        _ => return Err("client_certificate and client_key need each other".to_owned()),
+    };
+    Ok(Trust { ca: ca.to_vec(), identity })
 }
 
 fn headers(given: &BTreeMap<String, String>) -> std::result::Result<HeaderMap, String> {
@@ -219,6 +249,7 @@ mod tests {
             ("[hosts.r]\nserver = 'http://u:p@x'", "holds credentials"),
             ("[hosts.r]\nheaders = {'a b' = 'c'}", "header \"a b\""),
             ("[hosts.r]\nusername = 'a'", "needs password_file"),
+            ("[hosts.r]\nclient_key = '/k'", "client_certificate and client_key need each other"),
             ("[hosts._default]\nserver = 'http://x'", "give mirrors"),
         ] {
             let message = hosts(text).unwrap_err().to_string();

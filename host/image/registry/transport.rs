@@ -4,16 +4,16 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Url, redirect};
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::hosts::is_this_machine;
+use super::hosts::{Identity, Trust, is_this_machine};
 use crate::error::{Error, Result};
 
 const CONNECT: Duration = Duration::from_secs(15);
@@ -21,19 +21,24 @@ const CONNECT: Duration = Duration::from_secs(15);
 const IDLE: usize = 4;
 const AGENT: &str = concat!("wasmpod/", env!("CARGO_PKG_VERSION"));
 
-/// Clients by the certificates that they trust besides the system's.
+/// Clients by whom they trust and who they are.
 #[derive(Debug)]
 pub struct Transports {
-    made: Mutex<HashMap<Vec<PathBuf>, Arc<Transport>>>,
+    made: Mutex<HashMap<Trust, (Stamps, Arc<Transport>)>>,
     stall: Duration,
 }
+
+/// When each file was last written: certificates are renewed while we run.
+type Stamps = Vec<Option<SystemTime>>;
 
 /// Clients that trust the same certificates.
 #[derive(Debug)]
 pub struct Transport {
     /// For what the configuration or a user's image name says.
     own: Client,
-    /// For registries of this machine and where they send us: no proxy could reach these.
+    /// As `own`, for registries of this machine: no proxy could reach these.
+    own_near: Client,
+    /// For where registries of this machine send us, who are not told who we are.
     near: Client,
     /// For where any other registry sends us: never to this machine.
     far: Client,
@@ -45,46 +50,51 @@ impl Transports {
         Self { made: Mutex::default(), stall }
     }
 
-    /// Clients that trust these PEM files besides the system's certificates. Reads files the
-    /// first time.
-    pub fn get(&self, ca: &[PathBuf]) -> Result<Arc<Transport>> {
+    /// Clients for what these PEM files say, besides the system's certificates. Reads the files
+    /// the first time, and when they were changed.
+    pub fn get(&self, trust: &Trust) -> Result<Arc<Transport>> {
+        let stamps = stamps(trust);
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(transport) = made.get(ca) {
+        if let Some((then, transport)) = made.get(trust)
+            && *then == stamps
+        {
             return Ok(transport.clone());
         }
-        let tls = tls(ca)?;
-        let client = |reach: Option<Reach>| {
-            let mut builder = Client::builder()
-                .tls_backend_preconfigured(tls.clone())
-                .redirect(redirect::Policy::none())
-                .connect_timeout(CONNECT)
-                .read_timeout(self.stall)
-                .pool_max_idle_per_host(IDLE)
-                .user_agent(AGENT);
-            if let Some(reach) = reach {
-                builder = builder.dns_resolver(Arc::new(reach));
-            }
-            if reach == Some(Reach::Near) {
-                builder = builder.no_proxy();
-            }
-            builder
-                .build()
-                .map_err(|error| Error::Internal(format!("making an HTTP client: {error}")))
-        };
+        let roots = roots(&trust.ca)?;
+        let own = tls(roots.clone(), trust.identity.as_ref())?;
+        let stranger = tls(roots, None)?;
         let transport = Arc::new(Transport {
-            own: client(None)?,
-            near: client(Some(Reach::Near))?,
-            far: client(Some(Reach::Far))?,
+            own: self.client(&own, None)?,
+            own_near: self.client(&own, Some(Reach::Near))?,
+            near: self.client(&stranger, Some(Reach::Near))?,
+            far: self.client(&stranger, Some(Reach::Far))?,
         });
-        made.insert(ca.to_vec(), transport.clone());
+        made.insert(trust.clone(), (stamps, transport.clone()));
         Ok(transport)
+    }
+
+    fn client(&self, tls: &rustls::ClientConfig, reach: Option<Reach>) -> Result<Client> {
+        let mut builder = Client::builder()
+            .tls_backend_preconfigured(tls.clone())
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT)
+            .read_timeout(self.stall)
+            .pool_max_idle_per_host(IDLE)
+            .user_agent(AGENT);
+        if let Some(reach) = reach {
+            builder = builder.dns_resolver(Arc::new(reach));
+        }
+        if reach == Some(Reach::Near) {
+            builder = builder.no_proxy();
+        }
+        builder.build().map_err(|error| Error::Internal(format!("making an HTTP client: {error}")))
     }
 }
 
 impl Transport {
     /// The client for a place that the configuration or an image's name says.
     pub fn own(&self, place: &Url) -> &Client {
-        if place.host_str().is_some_and(is_this_machine) { &self.near } else { &self.own }
+        if place.host_str().is_some_and(is_this_machine) { &self.own_near } else { &self.own }
     }
 
     /// The client for a place that `from` named, which nobody here chose. The error is a clause
@@ -152,30 +162,54 @@ impl Resolve for Reach {
     }
 }
 
-fn tls(ca: &[PathBuf]) -> Result<rustls::ClientConfig> {
+fn stamps(trust: &Trust) -> Stamps {
+    let own = trust.identity.iter().flat_map(|own| [&own.certificate, &own.key]);
+    let files = trust.ca.iter().chain(own);
+    files.map(|file| std::fs::metadata(file).and_then(|found| found.modified()).ok()).collect()
+}
+
+fn roots(ca: &[PathBuf]) -> Result<rustls::RootCertStore> {
     let mut roots = rustls::RootCertStore::empty();
     // A machine without certificates can still use those of the configuration.
     let system = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(system.certs);
     for file in ca {
-        let fault = |error: String| {
-            Error::Invalid(format!("CA file {} cannot be used: {error}", file.display()))
-        };
-        let certificates = CertificateDer::pem_file_iter(file)
-            .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>)
-            .map_err(|error| fault(error.to_string()))?;
-        if certificates.is_empty() {
-            return Err(fault("it holds no certificate".to_owned()));
-        }
-        for certificate in certificates {
-            roots.add(certificate).map_err(|error| fault(error.to_string()))?;
+        for certificate in certificates(file, "CA file")? {
+            roots.add(certificate).map_err(|error| unusable("CA file", file, &error))?;
         }
     }
+    Ok(roots)
+}
+
+fn unusable(what: &str, file: &Path, error: &dyn std::fmt::Display) -> Error {
+    Error::Invalid(format!("{what} {} cannot be used: {error}", file.display()))
+}
+
+fn certificates(file: &Path, what: &str) -> Result<Vec<CertificateDer<'static>>> {
+    let found = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>)
+        .map_err(|error| unusable(what, file, &error))?;
+    if found.is_empty() {
+        return Err(unusable(what, file, &"it holds no certificate"));
+    }
+    Ok(found)
+}
+
+fn tls(roots: rustls::RootCertStore, identity: Option<&Identity>) -> Result<rustls::ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| Error::Internal(format!("setting up TLS: {error}")))?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
+        .map_err(|error| Error::Internal(format!("setting up TLS: {error}")))?
+        .with_root_certificates(roots);
+    let Some(Identity { certificate, key }) = identity else {
+        return Ok(config.with_no_client_auth());
+    };
+    let chain = certificates(certificate, "client certificate")?;
+    let secret =
+        PrivateKeyDer::from_pem_file(key).map_err(|error| unusable("client key", key, &error))?;
+    config
+        .with_client_auth_cert(chain, secret)
+        .map_err(|error| unusable("client certificate", certificate, &error))
 }
 
 #[cfg(test)]
@@ -183,7 +217,7 @@ mod tests {
     use super::*;
 
     fn verdict(from: &str, to: &str) -> String {
-        let transport = Transports::new(CONNECT).get(&[]).unwrap();
+        let transport = Transports::new(CONNECT).get(&Trust::default()).unwrap();
         let (from, to) = (Url::parse(from).unwrap(), Url::parse(to).unwrap());
         transport.elsewhere(&from, &to).err().unwrap_or_default()
     }

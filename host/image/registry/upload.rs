@@ -123,7 +123,7 @@ impl Session {
 impl Client {
     /// The answer to content that was sent, its status a good one.
     async fn deliver(&self, access: &Access, delivery: &Delivery<'_>) -> Outcome<Response> {
-        let transport = self.transports.get(&access.endpoint.ca).map_err(Fault::local)?;
+        let transport = self.transports.get(&access.endpoint.trust).map_err(Fault::local)?;
         let known = self.tokens.known(access);
         let response = deliver(access, &transport, (delivery, known.as_ref())).await?;
         if response.status() != StatusCode::UNAUTHORIZED || is_strange(access, &response) {
