@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 use super::convert::{image, stored};
 use super::image_service::needing;
 use super::service::answer;
-use super::{codes, images_pull};
+use super::{codes, pull};
 use crate::error::{Error, Result};
 use crate::image::{ImageStore, Name, Prune, Released, Warmed};
 use crate::proto::pod::images_server::{Images, ImagesServer};
@@ -39,10 +39,10 @@ impl Images for Service {
         answer(import(self.images(), &request.into_inner()).await)
     }
 
-    type PullStream = images_pull::Reports;
+    type PullStream = pull::Reports;
 
     async fn pull(&self, request: Request<PullRequest>) -> Answer<Self::PullStream> {
-        answer(images_pull::pull(self.images(), request.into_inner()))
+        answer(pull::pull(self.images(), request.into_inner()))
     }
 
     async fn push(&self, request: Request<PushRequest>) -> Answer<PushResponse> {

@@ -14,7 +14,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
 use super::client::MAX_MESSAGE;
-use super::images_import;
+use super::pod_images;
 use super::router::Router;
 use super::service::Service;
 use crate::error::{Error, Result};
@@ -108,7 +108,7 @@ fn clear(path: &Path) -> Result<()> {
 
 /// RuntimeService, ImageService and the import of images for one realm's socket.
 pub fn services(runtime: Arc<Runtime>, realm: Realm) -> Router {
-    let imports = images_import::service(runtime.clone());
+    let imports = pod_images::service(runtime.clone());
     let service = Service::new(runtime, realm);
     Router::default()
         .with(imports)
