@@ -68,6 +68,61 @@ impl Key {
 mod tests {
     use super::*;
 
+    /// One word for each argument.
+    fn openssl(folder: &Path, arguments: &str) {
+        let output = std::process::Command::new("openssl")
+            .args(arguments.split(' '))
+            .current_dir(folder)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "openssl {arguments}: {said}");
+    }
+
+    #[test]
+    fn signatures_by_every_kind_of_key_count_for_what_they_sign_alone() {
+        if std::process::Command::new("openssl").arg("version").output().is_err() {
+            eprintln!("SKIPPED: no openssl (scripts/setup.sh)");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        std::fs::write(folder.join("message"), "what is signed").unwrap();
+        let sha = |bits: u32| format!("dgst -sha{bits} -sign k.pem -out signature message");
+        let pss = "dgst -sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest \
+                   -sign k.pem -out signature message";
+        let raw = "pkeyutl -sign -rawin -inkey k.pem -in message -out signature";
+        let (p256, p384) =
+            ("EC -pkeyopt ec_paramgen_curve:P-256", "EC -pkeyopt ec_paramgen_curve:P-384");
+        let rsa = "RSA -pkeyopt rsa_keygen_bits:2048";
+        for (kind, sign) in [
+            (p256, sha(256).as_str()),
+            (p384, &sha(256)),
+            (p384, &sha(384)),
+            (rsa, &sha(256)),
+            (rsa, &sha(512)),
+            (rsa, pss),
+            ("ED25519", raw),
+        ] {
+            openssl(folder, &format!("genpkey -algorithm {kind} -out k.pem"));
+            openssl(folder, "pkey -in k.pem -pubout -out k.pub");
+            openssl(folder, sign);
+            let key = Key::read(&folder.join("k.pub")).unwrap();
+            let mut signature = std::fs::read(folder.join("signature")).unwrap();
+            assert!(key.has_signed(b"what is signed", &signature), "{kind} {sign}");
+            assert!(!key.has_signed(b"what is not signed", &signature), "{kind} {sign}");
+            *signature.last_mut().unwrap() ^= 1;
+            assert!(!key.has_signed(b"what is signed", &signature), "{kind} {sign}");
+        }
+        // One that no library should trust any more.
+        openssl(folder, "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out k.pem");
+        openssl(folder, "pkey -in k.pem -pubout -out k.pub");
+        openssl(folder, &sha(256));
+        let signature = std::fs::read(folder.join("signature")).unwrap();
+        let weak = Key::read(&folder.join("k.pub"));
+        assert!(weak.is_err() || !weak.unwrap().has_signed(b"what is signed", &signature));
+    }
+
     #[test]
     fn a_file_that_is_no_public_key_is_named() {
         let folder = tempfile::tempdir().unwrap();

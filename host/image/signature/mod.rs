@@ -28,6 +28,9 @@ use policy::{Policy, Verdict};
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 const PAYLOAD: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const KIND: &str = "cosign container image signature";
+/// What a signer may have made instead.
+const UNREAD: &str = "a bundle among the image's referrers, as cosign 3 makes it, is not read: \
+                      sign with --new-bundle-format=false --use-signing-config=false";
 /// Signatures of one image that are looked at.
 const MAX_SIGNATURES: usize = 64;
 /// Bytes of one payload.
@@ -90,7 +93,7 @@ impl Signatures {
         let keys = rule.keys(path).map_err(|why| refuse(why.to_string()))?;
         let tag = format!("sha256-{}.sig", bare(digest));
         let Some(manifest) = repository.manifest(&tag).await? else {
-            return Err(refuse(format!("{digest} is not signed: there is no {tag}")));
+            return Err(refuse(format!("{digest} is not signed: there is no {tag} ({UNREAD})")));
         };
         let signed = signed(&manifest, digest, (&keys, repository)).await?;
         signed.map_err(|why| {
@@ -283,6 +286,7 @@ mod tests {
         let odd = payload("a poem", &digest);
         let cases = [
             (Shelf::default(), "is not signed"),
+            (Shelf::default(), "sign with --new-bundle-format=false"),
             (shelf(&digest, &good, &other.sign(&good)), "by others"),
             (shelf(&digest, &good, &ours.sign(&elsewhere)), "by others"),
             (shelf(&digest, &good, "%%"), "not base64"),
