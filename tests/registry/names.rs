@@ -122,9 +122,14 @@ async fn an_image_pulled_through_an_index_can_be_made_anew_from_its_blobs() {
     let made = classic(("wasi", "wasm"), &["a.wasm"], &[("tar", tar.clone(), tar)]);
     put_index(&fake, ("app", "1"), &[("wasi/wasm", &made)]);
     let image = pull(&store, &format!("{}/app:1", fake.host())).await.unwrap();
+    // What people are shown is the image's manifest, not the index that its digest names.
+    let shown = store.describe(&image.id).await.unwrap();
+    assert_eq!(shown["mediaType"], MANIFEST);
+    assert_eq!(shown["layers"][0]["digest"], made.parts[1].digest.as_str());
     drop(store);
     std::fs::remove_dir_all(&image.layers[0]).unwrap();
     let store = kit.store().await;
+    assert_eq!(store.describe(&image.id).await.unwrap()["mediaType"], MANIFEST);
     assert!(store.get(&image.id).unwrap().layers[0].join("a.wasm").exists());
 }
 
