@@ -3,7 +3,7 @@
 //! image. Everything before that step can be thrown away. Knows nothing of where blobs come from.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -14,7 +14,7 @@ use crate::image::code::CodeCache;
 use crate::image::folders::Folders;
 use crate::image::index::{Origin, Record, found};
 use crate::image::kind::Kind;
-use crate::image::plan::Plan;
+use crate::image::plan::{LayerForm, Plan};
 use crate::image::progress::{Progress, Step};
 use crate::image::{ImageProgram, Search, lookup};
 
@@ -96,13 +96,33 @@ fn entry(plan: &Plan, programs: &[ImageProgram], root: &Path) -> Result<ImagePro
     }
 }
 
+/// Begins to make machine code of the programs that are layers themselves, while the layers are
+/// put in their places; [`compile`] joins it. Dropping it gives that up.
+pub fn compile_ahead(codes: &Arc<CodeCache>, plan: &Plan, folders: &Folders) -> JoinSet<()> {
+    let mut work = JoinSet::new();
+    for digest in wasm_layers(plan) {
+        let (codes, digest, file) = (codes.clone(), digest.clone(), folders.blob(digest));
+        work.spawn(async move {
+            // Whoever joins it hears what is wrong.
+            let _ = codes.get(&digest, &file).await;
+        });
+    }
+    work
+}
+
+/// Digests of the programs that are layers themselves.
+pub fn wasm_layers(plan: &Plan) -> impl Iterator<Item = &String> {
+    let wasm = plan.layers.iter().filter(|layer| matches!(layer.form, LayerForm::Wasm(_)));
+    wasm.map(|layer| &layer.blob.digest)
+}
+
 /// Makes machine code of an image's programs, as many at a time as there are CPUs. One that is
 /// not `entry` may be refused: the image can be run without it.
 pub async fn compile(
     codes: &Arc<CodeCache>,
     prepared: &Prepared,
     progress: &Progress,
-) -> Result<(), (PathBuf, Error)> {
+) -> Result<(), (ImageProgram, Error)> {
     let mut seen = BTreeSet::new();
     let programs: Vec<&ImageProgram> = [&prepared.entry]
         .into_iter()
@@ -124,12 +144,12 @@ pub async fn compile(
     while let Some(ended) = work.join_next().await {
         let (program, made) = ended.map_err(|error| {
             let error = Error::Internal(format!("compiling: {error}"));
-            (prepared.entry.file.clone(), error)
+            (prepared.entry.clone(), error)
         })?;
         match made {
             Ok(_) => {}
             Err(error) if program.digest == prepared.entry.digest => {
-                return Err((program.file, error));
+                return Err((program, error));
             }
             Err(error) => {
                 let (path, image) = (&program.path, &prepared.record.id);

@@ -45,25 +45,36 @@ pub struct JobLimits {
 pub fn run(job: &Job) -> Result<u64> {
     limit(job.limits)?;
     let bytes = read(&job.input)?;
-    let form = Kind::of(&bytes).wasm("it")?;
-    let found = digest_of(&bytes);
+    // Hashed while it is compiled: nothing is written of what is not what it should be.
+    let (found, made) = std::thread::scope(|scope| {
+        let found = scope.spawn(|| digest_of(&bytes));
+        let made = precompile(&bytes);
+        (found.join(), made)
+    });
+    let found = found.map_err(|_| Error::Internal("hashing the input panicked".to_owned()))?;
     if found != job.digest {
         return Err(Error::Invalid(format!(
             "its content changed: its digest is {found} instead of {}",
             job.digest
         )));
     }
-    proposals::check(&bytes).map_err(Error::Invalid)?;
+    let (code, footprint) = made?;
+    write(&job.output, &code)?;
+    Ok(footprint)
+}
+
+/// Machine code, and what one run takes.
+fn precompile(bytes: &[u8]) -> Result<(Vec<u8>, u64)> {
+    let form = Kind::of(bytes).wasm("it")?;
+    proposals::check(bytes).map_err(Error::Invalid)?;
     let engine = engine::new()
         .map_err(|error| Error::Internal(format!("setting up the compiler: {error:#}")))?;
     let code = match form {
-        CodeForm::Module => engine.precompile_module(&bytes),
-        CodeForm::Component => engine.precompile_component(&bytes),
+        CodeForm::Module => engine.precompile_module(bytes),
+        CodeForm::Component => engine.precompile_component(bytes),
     };
     let code = code.map_err(|error| Error::Invalid(fault(&format!("{error:#}"))))?;
-    let footprint = footprint::of(&bytes, form)?;
-    write(&job.output, &code)?;
-    Ok(footprint)
+    Ok((code, footprint::of(bytes, form)?))
 }
 
 /// Data, not address space: the allocator and threads reserve much that they never touch.

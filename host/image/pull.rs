@@ -149,21 +149,21 @@ impl ImageStore {
             hold: hold.clone(),
             stall: registry.stall,
         };
-        self.layers(&session, &plan, (&target, &told)).await?;
-        drop(target);
-        // Of its own only where a download that was given up still holds it.
-        let busy = Arc::into_inner(hold).unwrap_or_else(|| self.busy());
-        let folders = self.shared.folders.clone();
-        let (busy, plan) = blocking(move || {
+        let (folders, held) = (self.shared.folders.clone(), hold.clone());
+        let texts = blocking(move || {
+            let _held = held;
             for (blob, bytes) in &texts {
                 let expected = Expected { digest: Some(&blob.digest), size: Some(blob.size) };
                 if !folders.blob(&blob.digest).exists() {
                     blobs::take(&folders, bytes.as_slice(), &expected)?;
                 }
             }
-            Ok((busy, plan))
-        })
-        .await?;
+            Ok(())
+        });
+        tokio::try_join!(self.layers(&session, &plan, (&target, &told)), texts)?;
+        drop(target);
+        // Of its own only where a download that was given up still holds it.
+        let busy = Arc::into_inner(hold).unwrap_or_else(|| self.busy());
         let tags: BTreeSet<String> = match name.digest {
             // As containerd has it: a name with a digest is no tag.
             Some(_) => BTreeSet::new(),

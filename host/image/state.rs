@@ -223,9 +223,10 @@ impl Busy {
         Self { shared, programs: BTreeSet::new(), outcome: Outcome::Open }
     }
 
-    /// Machine code of these programs is about to be made; it goes again unless an image has them.
-    pub fn compiles(&mut self, prepared: &Prepared) {
-        self.programs.extend(prepared.programs.iter().map(|program| program.digest.clone()));
+    /// Machine code of these programs, by digest, is about to be made; it goes again unless an
+    /// image has them.
+    pub fn compiles<'a>(&mut self, programs: impl Iterator<Item = &'a String>) {
+        self.programs.extend(programs.cloned());
     }
 
     /// Makes an image of what was prepared.

@@ -100,20 +100,27 @@ impl ImageStore {
     /// Makes an image of blobs that are in the store. Durable when it returns.
     pub(super) async fn admit(
         &self,
-        busy: Busy,
+        mut busy: Busy,
         plan: Plan,
         admission: Admission,
     ) -> Result<Arc<Image>> {
         let shared = self.shared.clone();
+        busy.compiles(admit::wasm_layers(&plan));
+        let ahead = admit::compile_ahead(&shared.codes, &plan, &shared.folders);
         let (mut busy, admission, prepared) = blocking(move || {
             let prepared = admit::prepare(&plan, &admission, &shared.folders)?;
             Ok((busy, admission, prepared))
         })
         .await?;
-        busy.compiles(&prepared);
-        admit::compile(&self.shared.codes, &prepared, &admission.progress)
-            .await
-            .map_err(|(file, error)| import::about(error, &file, &admission.subject))?;
+        busy.compiles(prepared.programs.iter().map(|program| &program.digest));
+        let compiled = admit::compile(&self.shared.codes, &prepared, &admission.progress).await;
+        drop(ahead);
+        compiled.map_err(|(program, error)| {
+            // Under one of its two names.
+            let blob = self.shared.folders.blob(&program.digest);
+            let error = import::about(error, &blob, &admission.subject);
+            import::about(error, &program.file, &admission.subject)
+        })?;
         blocking(move || busy.commit(prepared)).await
     }
 
