@@ -71,6 +71,10 @@ fn prepare_nameless(plan: &Plan, admission: &Admission, folders: &Folders) -> Re
         blobs,
         layers,
         origin: admission.origin,
+        by_hand: Some(match admission.origin {
+            Origin::Imported => admission.tags.clone(),
+            Origin::Pulled => BTreeSet::new(),
+        }),
         size: plan.size(),
         config,
         programs,

@@ -38,6 +38,10 @@ pub struct Record {
     pub layers: Vec<String>,
     #[serde(default)]
     pub origin: Origin,
+    /// Those of the tags that a person gave, by import or `tag`: no registry may have them, so
+    /// they pin the image. Absent in records of older stores, where it is all or none.
+    #[serde(default)]
+    pub by_hand: Option<BTreeSet<String>>,
     pub size: u64,
     pub config: ImageConfig,
     pub programs: Vec<Program>,
@@ -47,11 +51,22 @@ pub struct Record {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
-    /// A person, from files: no registry may have it, so it is pinned while it has a name.
+    /// A person, from files: no registry may have it.
     #[default]
     Imported,
     /// A registry, which has it still.
     Pulled,
+}
+
+impl Record {
+    /// Its tags that a person gave.
+    fn by_hand(&self) -> BTreeSet<String> {
+        match (&self.by_hand, self.origin) {
+            (Some(tags), _) => tags.intersection(&self.tags).cloned().collect(),
+            (None, Origin::Imported) => self.tags.clone(),
+            (None, Origin::Pulled) => BTreeSet::new(),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -140,6 +155,9 @@ impl Index {
             self.insert(other, folders);
         }
         if let Some(old) = self.records.get(&record.id) {
+            // A tag is by hand or not as it was given last.
+            let kept: BTreeSet<String> = old.by_hand().difference(&record.tags).cloned().collect();
+            record.by_hand = Some(&record.by_hand() | &kept);
             record.tags.extend(old.tags.iter().cloned());
             record.digests.extend(old.digests.iter().cloned());
             record.blobs.extend(old.blobs.iter().cloned());
@@ -148,6 +166,23 @@ impl Index {
             }
         }
         self.insert(record, folders)
+    }
+
+    /// Whether a person gave this tag to an image.
+    pub fn is_by_hand(&self, tag: &str) -> bool {
+        let mut records = self.records.values();
+        records.any(|record| record.tags.contains(tag) && record.by_hand().contains(tag))
+    }
+
+    /// Notes that a registry has this very image under a tag that a person gave.
+    pub fn give_back(&mut self, tag: &str, folders: &Folders) {
+        let has = |record: &&Record| record.by_hand().contains(tag);
+        if let Some(mut record) = self.records.values().find(has).cloned() {
+            let mut left = record.by_hand();
+            left.remove(tag);
+            record.by_hand = Some(left);
+            self.insert(record, folders);
+        }
     }
 
     /// Takes one name from an image; `None` when no image has it.
@@ -227,7 +262,7 @@ impl Index {
             tags: record.tags.iter().cloned().collect(),
             digests: record.digests.iter().cloned().collect(),
             size: record.size,
-            pinned: record.origin == Origin::Imported && !record.tags.is_empty(),
+            pinned: !record.by_hand().is_empty(),
             config: record.config.clone(),
             programs: record.programs.iter().map(|p| found(p, &folders.layers)).collect(),
             layers: layers.map(|layer| folders.layer(layer)).collect(),

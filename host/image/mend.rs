@@ -25,6 +25,7 @@ pub fn remake(record: Record, folders: &Folders) -> Result<Record> {
         progress: progress::silent(),
     };
     let mut made = admit::prepare(&plan, &admission, folders)?.record;
+    made.by_hand = record.by_hand;
     made.blobs.extend(record.blobs);
     Ok(made)
 }

@@ -102,9 +102,8 @@ impl ImageStore {
             return self.need(&wanted.name).map(there);
         }
         let name = Name::parse(&wanted.name)?;
-        let known = self.get(&name.to_string());
         if wanted.imported == Imported::Keep
-            && let Some(image) = known.filter(|image| image.pinned)
+            && let Some(image) = self.by_hand(&name)
         {
             return Ok(there(image));
         }
@@ -117,6 +116,17 @@ impl ImageStore {
             }
         });
         Ok(Pulling { way: Way::Flight(flight) })
+    }
+
+    /// The image that a person gave this name, or brought here with this digest.
+    fn by_hand(&self, name: &Name) -> Option<Arc<Image>> {
+        let index = self.shared.index();
+        let image = self.get(&name.to_string())?;
+        let given = match &name.digest {
+            None => index.is_by_hand(&name.tagged()),
+            Some(_) => index.record(&image.id)?.origin == Origin::Imported,
+        };
+        given.then_some(image)
     }
 
     async fn fetch(
@@ -136,6 +146,13 @@ impl ImageStore {
         {
             // The policy may have changed since it came.
             self.remote.signatures.verify(&name, &digest, session.as_ref()).await?;
+            let tag = name.tagged();
+            if name.digest.is_none() && self.shared.index().is_by_hand(&tag) {
+                let shared = self.shared.clone();
+                let give = move || shared.change(|index| index.give_back(&tag, &shared.folders));
+                blocking(give).await?;
+                return self.need(&image.id);
+            }
             return Ok(image);
         }
         let document = session.document(reference).await?;

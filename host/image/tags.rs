@@ -17,7 +17,7 @@ pub enum Released {
 }
 
 impl ImageStore {
-    /// Gives an image one more name, taking it from the image that had it.
+    /// Gives an image one more name, taking it from the image that had it. The name pins it.
     pub async fn tag(&self, reference: &str, name: &str) -> Result<Arc<Image>> {
         let name = Name::parse_tag(name)?;
         let image = self.need(reference)?;
@@ -26,6 +26,7 @@ impl ImageStore {
             shared.change(|index| {
                 let mut record = index.record(&image.id)?.clone();
                 record.tags = [name.tagged()].into();
+                record.by_hand = Some(record.tags.clone());
                 Some(index.add(record, &shared.folders))
             })
         });

@@ -149,3 +149,40 @@ async fn an_imported_name_stays_what_it_is_until_it_is_pulled_on_purpose() {
     assert_ne!(pulled.id, imported.id);
     assert!(!store.get(&name).unwrap().pinned);
 }
+
+#[tokio::test]
+async fn names_that_people_give_pin_an_image_and_no_others_do() {
+    use wasmpod::image::{Imported, Pull};
+    let (kit, fake) = (quick(), Fake::start());
+    let store = kit.store().await;
+    artifact(module(1)).put(&fake, "app", "1");
+    let name = format!("{}/app:1", fake.host());
+    pull(&store, &name).await.unwrap();
+    assert!(store.tag(&name, "mine:1").await.unwrap().pinned);
+    // The registry's name is still the registry's.
+    let asked = fake.seen().len();
+    assert!(pull(&store, &name).await.unwrap().pinned);
+    assert_eq!(fake.seen().len(), asked + 1);
+    pull(&store, "mine:1").await.unwrap();
+    assert_eq!(fake.seen().len(), asked + 1);
+    drop(store);
+    let store = kit.store().await;
+    assert!(store.get(&name).unwrap().pinned);
+    store.release("mine:1", |_| false).await.unwrap();
+    assert!(!store.get(&name).unwrap().pinned);
+
+    // What was imported and pushed is the registry's from the next pull on.
+    let file = kit.file("other.wasm", module(2));
+    let (other, again) = (format!("{}/other:1", fake.host()), Imported::Replace);
+    let image = store.import(&file, &other).await.unwrap();
+    let digest = image.digests[0].split_once('@').unwrap().1;
+    let blobs = kit.config.root.join("images/blobs/sha256");
+    let manifest = std::fs::read(blobs.join(&digest[7..])).unwrap();
+    for reference in ["1", digest] {
+        fake.put(format!("/v2/other/manifests/{reference}"), MANIFEST, manifest.clone());
+    }
+    assert!(pull(&store, &other).await.unwrap().pinned);
+    let wanted = Pull { name: other.clone(), auth: None, imported: again };
+    let pulled = store.pull(wanted).unwrap().done().await.unwrap();
+    assert_eq!((&pulled.id, pulled.pinned), (&image.id, false));
+}
