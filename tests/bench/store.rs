@@ -22,6 +22,7 @@ pub async fn measure(table: &mut Table) {
     list(table).await;
     let folder = tempfile::Builder::new().prefix("wpimages").tempdir().unwrap();
     beside_wasmtime(table, folder.path());
+    large(table, folder.path());
     in_parallel(table, folder.path());
 }
 
@@ -76,6 +77,68 @@ fn beside_wasmtime(table: &mut Table, folder: &Path) {
     } else {
         table.add(what, format!("{:.0} ms", own.as_secs_f64() * 1e3));
     }
+}
+
+/// As large as Yosys, the largest program that people are known to run: its compiler's memory,
+/// beside what one may have.
+fn large(table: &mut Table, folder: &Path) {
+    let wasm = repeated(scaled(69 << 20));
+    let input = folder.join("large.wasm");
+    std::fs::write(&input, &wasm).unwrap();
+    let begun = Instant::now();
+    let mut child = Command::new(WASMPOD);
+    child.arg("compile").arg("--input").arg(&input).arg("--output").arg(folder.join("large"));
+    child.args(["--digest", &digest(&wasm), "--memory-mib", "4096", "--seconds", "600"]);
+    let mut child = child.stdin(Stdio::piped()).spawn().unwrap();
+    let mut peak = 0;
+    let status = loop {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
+        let line = text.as_deref().unwrap_or_default().lines().find(|l| l.starts_with("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+        peak = peak.max(kib.unwrap_or(0));
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert!(status.success());
+    let mib = wasm.len() >> 20;
+    let seconds = begun.elapsed().as_secs_f64();
+    let what = format!("memory to compile {mib} MiB of wasm, which takes {seconds:.0} s");
+    table.at_most(what, peak as f64 / 1024.0, 4096.0, "MiB");
+}
+
+/// A module of about so many bytes, all functions alike.
+fn repeated(bytes: usize) -> Vec<u8> {
+    // local 0 = local 0 * 31 + memory[local 0]
+    let step = b"\x20\0\x41\x1f\x6c\x20\0\x28\x02\0\x6a\x21\0";
+    let mut body = b"\0".to_vec();
+    body.extend(step.repeat(40));
+    body.extend_from_slice(b"\x20\0\x0b");
+    let mut code = leb(body.len());
+    code.extend(&body);
+    let count = bytes.div_ceil(code.len()).max(1);
+    let mut wasm = b"\0asm\x01\0\0\0".to_vec();
+    let mut section = |id: u8, content: &[&[u8]]| {
+        wasm.push(id);
+        wasm.extend(leb(content.iter().map(|part| part.len()).sum()));
+        content.iter().for_each(|part| wasm.extend_from_slice(part));
+    };
+    section(1, &[b"\x01\x60\x01\x7f\x01\x7f"]);
+    section(3, &[&leb(count), &vec![0; count]]);
+    section(5, &[b"\x01\0\x01"]);
+    section(10, &[&leb(count), &code.repeat(count)]);
+    wasm
+}
+
+fn leb(mut value: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+    out
 }
 
 /// An image of ten programs on all CPUs, and on one.

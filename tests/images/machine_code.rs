@@ -96,6 +96,65 @@ async fn calls_for_one_module_share_one_child() {
     assert_eq!(std::fs::read_to_string(&count).unwrap(), "x\n");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_many_children_as_cpus_work_at_a_time() {
+    let mut kit = Kit::new();
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let log = kit.file("log", "");
+    // Nobody ends before as many have begun as may; a file shorter than a block is one write.
+    let script = format!(
+        "echo begin >> {log}\n\
+         until [ $(grep -c begin {log}) -ge {cpus} ]; do sleep 0.01; done\n\
+         {} \"$@\"\nstatus=$?\necho end >> {log}\nexit $status",
+        Kit::PROGRAM,
+        log = log.display()
+    );
+    kit.config.compile.program = Some(kit.script("compiler", &script));
+    let store = kit.store().await;
+    let layout = kit.layout("many");
+    let names: Vec<String> = (0..cpus * 3).map(|number| format!("{number}.wasm")).collect();
+    let modules: Vec<Vec<u8>> = (0..cpus * 3).map(|number| module(number as u32)).collect();
+    let entries: Vec<Entry<'_>> =
+        names.iter().zip(&modules).map(|(name, wasm)| Entry::File(name, wasm)).collect();
+    let manifest = layout.classic(("wasi", "wasm"), &["/0.wasm"], &[layer(&entries)]);
+    store.import(&layout.of(manifest), "many").await.unwrap();
+    let (mut now, mut most) = (0, 0);
+    for line in std::fs::read_to_string(&log).unwrap().lines() {
+        now = if line == "begin" { now + 1 } else { now - 1 };
+        most = most.max(now);
+    }
+    assert_eq!(most, cpus);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_makes_way_for_whatever_else_the_node_does() {
+    let kit = Kit::new();
+    let store = kit.store().await;
+    let body = "(local.set 0 (i32.add (local.get 0) (i32.load (local.get 0))))".repeat(200_000);
+    let text = format!("(module (memory 1) (func (param i32) {body}))");
+    let wasm = wat::parse_str(text).unwrap();
+    let (file, digest) = (kit.file("long.wasm", &wasm), digest(&wasm));
+    let work = tokio::spawn({
+        let digest = digest.clone();
+        async move { store.code(&digest, &file).await }
+    });
+    crate::support::eventually("a compile child is nice", || {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let of_ours = |process: &std::fs::DirEntry| {
+            let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&digest)
+        };
+        let stat = processes
+            .filter(of_ours)
+            .find_map(|process| std::fs::read_to_string(process.path().join("stat")).ok())?;
+        // What follows the name in parentheses; nice is field 19 of all.
+        let nice = stat.rsplit_once(") ")?.1.split(' ').nth(16)?.to_owned();
+        (nice == "10").then_some(())
+    })
+    .await;
+    work.abort();
+}
+
 #[tokio::test]
 async fn a_child_is_killed_when_nobody_waits_for_it() {
     let mut kit = Kit::new();

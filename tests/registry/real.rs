@@ -38,6 +38,13 @@ async fn a_kubelet_pulls_lists_inspects_and_removes() {
     assert_eq!((&image.id, image.pinned), (&id, false));
     assert_eq!(image.repo_tags, [name.as_str()]);
     assert!(image.size > 0 && image.repo_digests.len() == 1);
+    // The handler that a kubelet asks for it with is one of ours, and comes back.
+    let mut with_handler = request(&name, None);
+    with_handler.image.as_mut().unwrap().runtime_handler = "wasm".to_owned();
+    let handled = cri::ImageStatusRequest { image: with_handler.image.clone(), verbose: false };
+    assert_eq!(images.pull_image(with_handler).await.unwrap().into_inner().image_ref, id);
+    let shown = images.image_status(handled).await.unwrap().into_inner().image.unwrap();
+    assert_eq!(shown.spec.unwrap().runtime_handler, "wasm");
     // By its digest it is the same one, and has no other name.
     let digest = image.repo_digests[0].clone();
     let same = images.pull_image(request(&digest, None)).await.unwrap().into_inner().image_ref;
