@@ -1,4 +1,4 @@
-//! How far a pull is, on stderr: lines that are drawn over on a terminal, a line for each thing
+//! How far a pull or a push is, on stderr: lines that are drawn over on a terminal, a line for each thing
 //! that is done anywhere else.
 
 use std::collections::BTreeSet;
@@ -111,7 +111,7 @@ fn layer(layer: &PullLayer) -> String {
 
 fn stage(now: &PullProgress) -> Option<String> {
     match now.stage() {
-        Stage::Resolving | Stage::Downloading => None,
+        Stage::Resolving | Stage::Downloading | Stage::Uploading => None,
         Stage::Unpacking => Some(format!("unpacking layer {} of {}", now.done, now.of)),
         Stage::Compiling => Some(format!("compiling, {} of {} done", now.done, now.of)),
     }
@@ -136,7 +136,7 @@ fn news(now: &PullProgress) -> Vec<String> {
     lines.extend(match now.stage() {
         Stage::Unpacking => Some("unpacking".to_owned()),
         Stage::Compiling => Some("compiling".to_owned()),
-        Stage::Resolving | Stage::Downloading => None,
+        Stage::Resolving | Stage::Downloading | Stage::Uploading => None,
     });
     lines
 }

@@ -12,6 +12,7 @@ mod image_service;
 mod node;
 mod pod_images;
 mod pull;
+mod push;
 pub mod router;
 mod runtime_service;
 mod sandboxes;

@@ -9,10 +9,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::convert::{image, stored};
+use super::convert::stored;
 use super::image_service::needing;
 use super::service::answer;
-use super::{codes, pull};
+use super::{codes, pull, push};
 use crate::error::{Error, Result};
 use crate::image::{ImageStore, Name, Prune, Released, Warmed};
 use crate::proto::pod::images_server::{Images, ImagesServer};
@@ -45,8 +45,10 @@ impl Images for Service {
         answer(pull::pull(self.images(), request.into_inner()))
     }
 
-    async fn push(&self, request: Request<PushRequest>) -> Answer<PushResponse> {
-        answer(push(self.images(), request.into_inner()).await)
+    type PushStream = push::Reports;
+
+    async fn push(&self, request: Request<PushRequest>) -> Answer<Self::PushStream> {
+        Ok(Response::new(push::push(self.images().clone(), request.into_inner())))
     }
 
     async fn list_stored(&self, _: Request<ListStoredRequest>) -> Answer<ListStoredResponse> {
@@ -172,14 +174,6 @@ fn absolute(path: &str) -> Result<PathBuf> {
 async fn load(images: &ImageStore, path: &str) -> Result<LoadResponse> {
     let loaded = images.load(&absolute(path)?).await?;
     Ok(LoadResponse { images: loaded.iter().map(|image| stored::image(image, images)).collect() })
-}
-
-async fn push(images: &ImageStore, request: PushRequest) -> Result<PushResponse> {
-    let auth = request.auth.map(image::login);
-    let pushed = images.push(&request.image, &request.target, auth.as_ref()).await?;
-    let count = |blobs: usize| u32::try_from(blobs).unwrap_or(u32::MAX);
-    let (sent, had) = (count(pushed.sent), count(pushed.had));
-    Ok(PushResponse { name: pushed.name, digest: pushed.digest, sent, had })
 }
 
 async fn tag(images: &ImageStore, image: &str, name: &str) -> Result<TagResponse> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status};
 
@@ -11,11 +11,11 @@ use super::convert::image;
 use super::deadline::within;
 use super::service::Service;
 use crate::error::{Error, Result};
-use crate::image::{Auth, ImageStore, Imported, Pull, Pulling};
+use crate::image::{Arrival, Auth, ImageStore, Imported, Pull, Pulling};
 use crate::proto::cri;
 use crate::proto::pod::pull_request;
 use crate::proto::pod::pull_response::Item;
-use crate::proto::pod::{PullDone, PullRequest, PullResponse};
+use crate::proto::pod::{PullDone, PullProgress, PullRequest, PullResponse};
 
 /// Between two reports of a pull's progress.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -77,20 +77,22 @@ async fn report(
     pulling: Pulling,
     sender: &mpsc::Sender<Result<PullResponse, Status>>,
 ) -> Result<PullResponse> {
-    let mut progress = pulling.progress();
-    let telling = async {
-        while progress.changed().await.is_ok() {
-            let now = image::progress(&progress.borrow_and_update());
-            // A listener that is slow misses some: each says everything.
-            let _ = sender.try_send(Ok(PullResponse { item: Some(Item::Progress(now)) }));
-            tokio::time::sleep(PAUSE).await;
-        }
-        std::future::pending::<()>().await;
-    };
+    let progress = pulling.progress();
+    // A listener that is slow misses some: each says everything.
+    let tell = |now| drop(sender.try_send(Ok(PullResponse { item: Some(Item::Progress(now)) })));
     let image = tokio::select! {
         image = pulling.done() => image?,
-        () = telling => return Err(Error::Internal("a pull without an end".to_owned())),
+        () = telling(progress, tell) => return Err(Error::Internal("a pull without an end".to_owned())),
     };
     let done = PullDone { id: image.id.clone(), digests: image.digests.clone(), size: image.size };
     Ok(PullResponse { item: Some(Item::Done(done)) })
+}
+
+/// Tells of progress for as long as it is waited for, now and then.
+pub async fn telling(mut progress: watch::Receiver<Arrival>, tell: impl Fn(PullProgress)) {
+    while progress.changed().await.is_ok() {
+        tell(image::progress(&progress.borrow_and_update()));
+        tokio::time::sleep(PAUSE).await;
+    }
+    std::future::pending().await
 }

@@ -2,14 +2,17 @@
 //! other tools read (wkg, oras, runwasi), a classic image stays one.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::Deserialize;
+use tokio::sync::watch;
 
 use crate::error::{Error, Result};
 use crate::image::blobs::Blob;
 use crate::image::name::Name;
 use crate::image::plan::Plan;
-use crate::image::registry::{Auth, Sent, about};
+use crate::image::registry::arrival::{Arrival, LayerArrival, Stage};
+use crate::image::registry::{Auth, Sent, Tell, about};
 use crate::image::state::blocking;
 use crate::image::{ImageStore, mend};
 
@@ -35,6 +38,16 @@ impl ImageStore {
     /// Sends an image to the registry of `target`, under its tag. `auth` is for this registry;
     /// `None` looks where the configuration says.
     pub async fn push(&self, reference: &str, target: &str, auth: Option<&Auth>) -> Result<Pushed> {
+        self.push_with((reference, target), auth, watch::channel(Arrival::default()).0).await
+    }
+
+    /// As [`ImageStore::push`], telling how far it is.
+    pub async fn push_with(
+        &self,
+        (reference, target): (&str, &str),
+        auth: Option<&Auth>,
+        told: watch::Sender<Arrival>,
+    ) -> Result<Pushed> {
         let name = Name::parse_tag(target)?;
         let image = self.need(reference)?;
         let shared = self.shared.clone();
@@ -48,7 +61,7 @@ impl ImageStore {
             Ok((busy, plan, manifest))
         })
         .await?;
-        let pushed = self.send(&name, (&plan, &manifest), auth).await;
+        let pushed = self.send(&name, (&plan, &manifest), (auth, told)).await;
         drop(busy);
         pushed.map_err(|error| about(error, &name.to_string()))
     }
@@ -57,7 +70,7 @@ impl ImageStore {
         &self,
         name: &Name,
         (plan, manifest): (&Plan, &[u8]),
-        auth: Option<&Auth>,
+        (auth, told): (Option<&Auth>, watch::Sender<Arrival>),
     ) -> Result<Pushed> {
         let session = self.remote.registry.session(name, auth).await?;
         let mut seen = BTreeSet::new();
@@ -66,13 +79,26 @@ impl ImageStore {
             .chain([&plan.config_blob])
             .filter(|blob| seen.insert(blob.digest.as_str()))
             .collect();
+        let arriving =
+            |blob: &&Blob| LayerArrival { digest: blob.digest.clone(), size: blob.size, done: 0 };
+        let layers = blobs.iter().map(arriving).collect();
+        told.send_replace(Arrival { stage: Stage::Uploading, layers });
         let (mut sent, mut had) = (0, 0);
-        for blob in blobs {
+        for (number, blob) in blobs.into_iter().enumerate() {
             let file = self.shared.folders.blob(&blob.digest);
-            match session.upload(blob, &file).await? {
+            let told = told.clone();
+            let tell: Tell = Arc::new(move |done| {
+                told.send_modify(|arrival| {
+                    if let Some(layer) = arrival.layers.get_mut(number) {
+                        layer.done = done;
+                    }
+                });
+            });
+            match session.upload(blob, &file, &tell).await? {
                 Sent::Now => sent += 1,
                 Sent::Before => had += 1,
             }
+            tell(blob.size);
         }
         let head: Option<Head> = serde_json::from_slice(manifest).ok();
         let kind = head.and_then(|head| head.media_type);

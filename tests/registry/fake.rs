@@ -61,6 +61,8 @@ struct State {
     shelf: Mutex<HashMap<String, (String, Vec<u8>)>>,
     seen: Mutex<Vec<Seen>>,
     rule: Mutex<Option<Rule>>,
+    /// How long the reading of a large body takes.
+    reading: Mutex<Duration>,
     over: AtomicBool,
 }
 
@@ -106,6 +108,11 @@ impl Fake {
         *self.state.rule.lock().unwrap() = Some(Box::new(rule));
     }
 
+    /// From now on large bodies are taken slowly.
+    pub fn reads_for(&self, time: Duration) {
+        *self.state.reading.lock().unwrap() = time;
+    }
+
     pub fn seen(&self) -> Vec<Seen> {
         self.state.seen.lock().unwrap().clone()
     }
@@ -127,7 +134,7 @@ impl Drop for Fake {
 /// Serves one connection until either side has enough.
 fn serve(stream: &TcpStream, state: &State) {
     let mut reader = BufReader::new(stream);
-    while let Some(seen) = read(&mut reader) {
+    while let Some(seen) = read(&mut reader, state) {
         let before = {
             let mut all = state.seen.lock().unwrap();
             let before = all.iter().filter(|s| s.path == seen.path && s.method == seen.method);
@@ -144,7 +151,7 @@ fn serve(stream: &TcpStream, state: &State) {
     }
 }
 
-fn read(reader: &mut impl BufRead) -> Option<Seen> {
+fn read(reader: &mut impl BufRead, state: &State) -> Option<Seen> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|count| *count > 0)?;
     let mut words = line.split_whitespace();
@@ -158,7 +165,13 @@ fn read(reader: &mut impl BufRead) -> Option<Seen> {
     }
     let length = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
+    let pause = *state.reading.lock().unwrap() * (1 << 20) / length.max(1 << 20) as u32;
+    for piece in body.chunks_mut(1 << 20) {
+        if length > 1 << 20 && !state.over.load(Ordering::SeqCst) {
+            std::thread::sleep(pause);
+        }
+        reader.read_exact(piece).ok()?;
+    }
     Some(Seen { method, path, headers, body })
 }
 

@@ -136,3 +136,35 @@ async fn an_image_that_the_policy_wants_signed_is_not_pulled_without() {
     std::fs::write(&policy, "default = \"refuse\"").unwrap();
     assert!(pull(&store, &name).await.unwrap_err().to_string().contains("refuses it"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_takes_its_time_is_told_of_and_not_given_up() {
+    let fake = Fake::start();
+    let _taken = accepting(&fake, None);
+    // Three times as long as a registry may be silent.
+    fake.reads_for(std::time::Duration::from_secs(3));
+    let mut kit = quick();
+    (kit.config.registry.stall_seconds, kit.config.registry.retries) = (1, 0);
+    let store = kit.store().await;
+    let wasm = large(1, 40_000_000);
+    store.import(&kit.file("a.wasm", &wasm), "app:1").await.unwrap();
+    let (sender, mut told) = tokio::sync::watch::channel(wasmpod::image::Arrival::default());
+    let watching = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        while told.changed().await.is_ok() {
+            seen.extend(told.borrow_and_update().layers.first().map(|layer| layer.done));
+        }
+        seen
+    });
+    let target = format!("{}/o/app:v1", fake.host());
+    store.push_with(("app:1", &target), None, sender).await.unwrap();
+    let seen = watching.await.unwrap();
+    assert!(seen.iter().any(|done| *done > 0 && *done < wasm.len() as u64), "{seen:?}");
+    assert_eq!(seen.last(), Some(&(wasm.len() as u64)));
+
+    // One that takes nothing is given up.
+    fake.reads_for(std::time::Duration::from_secs(3600));
+    store.import(&kit.file("b.wasm", large(2, 40_000_000)), "app:2").await.unwrap();
+    let error = store.push("app:2", &target, None).await.unwrap_err().to_string();
+    assert!(error.contains("does not answer"), "{error}");
+}

@@ -47,6 +47,7 @@ pub fn progress(arrival: &Arrival) -> pod::PullProgress {
     let (stage, done, of) = match arrival.stage {
         Stage::Resolving => (Wire::Resolving, 0, 0),
         Stage::Downloading => (Wire::Downloading, 0, 0),
+        Stage::Uploading => (Wire::Uploading, 0, 0),
         Stage::Unpacking { layer, of } => (Wire::Unpacking, layer, of),
         Stage::Compiling { done, of } => (Wire::Compiling, done, of),
     };

@@ -1,6 +1,6 @@
-//! How far an image on its way into the store is, for people who wait.
+//! How far an image on its way into the store or to a registry is, for people who wait.
 
-/// One moment of a pull.
+/// One moment of a pull or a push.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arrival {
     pub stage: Stage,
@@ -14,6 +14,7 @@ pub enum Stage {
     #[default]
     Resolving,
     Downloading,
+    Uploading,
     Unpacking {
         layer: usize,
         of: usize,

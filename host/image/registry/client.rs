@@ -11,7 +11,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 use super::credentials::Credentials;
 use super::fault::{Cure, Fault, Outcome};
 use super::hosts::{Endpoint, Role};
-use super::pace::Pace;
+use super::pace::{Pace, within};
 use super::token::Tokens;
 use super::transport::{Transport, Transports};
 use crate::error::Error;
@@ -47,7 +47,7 @@ pub struct Client {
     pub(super) transports: Transports,
     pub(super) tokens: Tokens,
     /// A connection that brings little for so long is broken.
-    stall: Duration,
+    pub(super) stall: Duration,
 }
 
 impl Access {
@@ -86,9 +86,9 @@ impl Access {
 }
 
 impl Client {
-    /// See [`Transports::new`].
+    /// A connection that brings nothing for `stall` is broken.
     pub fn new(stall: Duration) -> Self {
-        Self { transports: Transports::new(stall), tokens: Tokens::new(stall), stall }
+        Self { transports: Transports::default(), tokens: Tokens::new(stall), stall }
     }
 
     /// A whole small body, see [`body`].
@@ -138,8 +138,7 @@ impl Client {
                 }
             }
             let host = place(&url);
-            let response =
-                sending.send().await.map_err(|error| Fault::of_request(&host, &error))?;
+            let response = within(self.stall, &host, sending.send()).await?;
             if !is_redirect(response.status()) {
                 return Ok(response);
             }
@@ -265,14 +264,13 @@ pub async fn body(
     let mut bytes = Vec::new();
     let mut pace = Pace::new(stall);
     loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if (bytes.len() + chunk.len()) as u64 > most => return Err(too_long()),
-            Ok(Some(chunk)) => {
+        match within(stall, place, response.chunk()).await? {
+            Some(chunk) if (bytes.len() + chunk.len()) as u64 > most => return Err(too_long()),
+            Some(chunk) => {
                 pace.keep(chunk.len(), place)?;
                 bytes.extend_from_slice(&chunk);
             }
-            Ok(None) => return Ok(bytes),
-            Err(error) => return Err(Fault::of_request(place, &error)),
+            None => return Ok(bytes),
         }
     }
 }

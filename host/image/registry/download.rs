@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::client::{Access, Request};
 use super::fault::{Cure, Fault, Outcome};
-use super::pace::Pace;
+use super::pace::{Pace, within};
 use super::session::{Session, Turn, missing};
 use crate::error::{Error, Result};
 use crate::image::blobs::{self, Blob, Expected, MAX_BLOB};
@@ -138,7 +138,7 @@ impl<'a> Arriving<'a> {
         let mut skip = self.offset(&response, place)?;
         let mut pace = Pace::new(self.stall);
         loop {
-            let chunk = response.chunk().await.map_err(|error| Fault::of_request(place, &error))?;
+            let chunk = within(self.stall, place, response.chunk()).await?;
             let Some(mut chunk) = chunk else { break };
             pace.keep(chunk.len(), place)?;
             let known = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());

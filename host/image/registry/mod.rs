@@ -35,7 +35,7 @@ use hosts::{Hosts, Role};
 use patience::Patience;
 pub use session::Session;
 use tokio::sync::{Semaphore, watch};
-pub use upload::Sent;
+pub use upload::{Sent, Tell};
 
 use crate::config::RegistryConfig;
 use crate::error::{Error, Result};

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use super::client::{Access, body};
 use super::credentials::Credentials;
 use super::fault::{Fault, Outcome};
+use super::pace::within;
 use super::transport::Transport;
 use crate::error::Error;
 
@@ -171,11 +172,8 @@ impl Tokens {
             }
         };
         let host = realm.host_str().unwrap_or_default();
-        let response = request
-            .header(ACCEPT, "application/json")
-            .send()
-            .await
-            .map_err(|error| Fault::of_request(host, &error))?;
+        let request = request.header(ACCEPT, "application/json");
+        let response = within(self.stall, host, request.send()).await?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {

@@ -22,10 +22,9 @@ const IDLE: usize = 4;
 const AGENT: &str = concat!("wasmpod/", env!("CARGO_PKG_VERSION"));
 
 /// Clients by whom they trust and who they are.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Transports {
     made: Mutex<HashMap<Trust, (Stamps, Arc<Transport>)>>,
-    stall: Duration,
 }
 
 /// When each file was last written: certificates are renewed while we run.
@@ -45,11 +44,6 @@ pub struct Transport {
 }
 
 impl Transports {
-    /// A connection that brings nothing for `stall` is broken.
-    pub fn new(stall: Duration) -> Self {
-        Self { made: Mutex::default(), stall }
-    }
-
     /// Clients for what these PEM files say, besides the system's certificates. Reads the files
     /// the first time, and when they were changed.
     pub fn get(&self, trust: &Trust) -> Result<Arc<Transport>> {
@@ -64,30 +58,13 @@ impl Transports {
         let own = tls(roots.clone(), trust.identity.as_ref())?;
         let stranger = tls(roots, None)?;
         let transport = Arc::new(Transport {
-            own: self.client(&own, None)?,
-            own_near: self.client(&own, Some(Reach::Near))?,
-            near: self.client(&stranger, Some(Reach::Near))?,
-            far: self.client(&stranger, Some(Reach::Far))?,
+            own: client(&own, None)?,
+            own_near: client(&own, Some(Reach::Near))?,
+            near: client(&stranger, Some(Reach::Near))?,
+            far: client(&stranger, Some(Reach::Far))?,
         });
         made.insert(trust.clone(), (stamps, transport.clone()));
         Ok(transport)
-    }
-
-    fn client(&self, tls: &rustls::ClientConfig, reach: Option<Reach>) -> Result<Client> {
-        let mut builder = Client::builder()
-            .tls_backend_preconfigured(tls.clone())
-            .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT)
-            .read_timeout(self.stall)
-            .pool_max_idle_per_host(IDLE)
-            .user_agent(AGENT);
-        if let Some(reach) = reach {
-            builder = builder.dns_resolver(Arc::new(reach));
-        }
-        if reach == Some(Reach::Near) {
-            builder = builder.no_proxy();
-        }
-        builder.build().map_err(|error| Error::Internal(format!("making an HTTP client: {error}")))
     }
 }
 
@@ -162,6 +139,22 @@ impl Resolve for Reach {
     }
 }
 
+fn client(tls: &rustls::ClientConfig, reach: Option<Reach>) -> Result<Client> {
+    let mut builder = Client::builder()
+        .tls_backend_preconfigured(tls.clone())
+        .redirect(redirect::Policy::none())
+        .connect_timeout(CONNECT)
+        .pool_max_idle_per_host(IDLE)
+        .user_agent(AGENT);
+    if let Some(reach) = reach {
+        builder = builder.dns_resolver(Arc::new(reach));
+    }
+    if reach == Some(Reach::Near) {
+        builder = builder.no_proxy();
+    }
+    builder.build().map_err(|error| Error::Internal(format!("making an HTTP client: {error}")))
+}
+
 fn stamps(trust: &Trust) -> Stamps {
     let own = trust.identity.iter().flat_map(|own| [&own.certificate, &own.key]);
     let files = trust.ca.iter().chain(own);
@@ -217,7 +210,7 @@ mod tests {
     use super::*;
 
     fn verdict(from: &str, to: &str) -> String {
-        let transport = Transports::new(CONNECT).get(&Trust::default()).unwrap();
+        let transport = Transports::default().get(&Trust::default()).unwrap();
         let (from, to) = (Url::parse(from).unwrap(), Url::parse(to).unwrap());
         transport.elsewhere(&from, &to).err().unwrap_or_default()
     }
