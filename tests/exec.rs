@@ -68,6 +68,26 @@ async fn what_is_not_there_lists_what_could_be_run() {
 }
 
 #[tokio::test]
+async fn machine_code_of_a_containers_own_programs_goes_with_it() {
+    let daemon = Daemon::start().await;
+    let image = daemon.import("probe").await;
+    let main = idle(&daemon, &image).await;
+    let code = || {
+        let engines = std::fs::read_dir(daemon.path().join("root/code")).unwrap();
+        let files = engines.flat_map(|engine| std::fs::read_dir(engine.unwrap().path()).unwrap());
+        files.filter(|file| file.as_ref().unwrap().path().extension().unwrap() == "cwasm").count()
+    };
+    assert_eq!(code(), 1);
+    for _ in 0..2 {
+        main.exec(&["greet"], 0).await.unwrap();
+        assert_eq!(code(), 2);
+    }
+    main.stop(0).await;
+    main.remove().await;
+    assert_eq!(code(), 1);
+}
+
+#[tokio::test]
 async fn a_timeout_is_deadline_exceeded_and_leaves_nothing() {
     let daemon = Daemon::start().await;
     let image = daemon.import("probe").await;

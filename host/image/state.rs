@@ -131,6 +131,14 @@ impl Shared {
         self.collect()
     }
 
+    /// Removes machine code of these digests that belongs to no image. That of one which comes in
+    /// meanwhile is made anew at its first start.
+    pub fn let_go(&self, digests: &[String]) -> Result<()> {
+        let _changes = self.changes();
+        let wanted = self.programs();
+        digests.iter().filter(|d| !wanted.contains(*d)).try_for_each(|d| self.codes.discard(d))
+    }
+
     /// Digests of every image's programs.
     pub fn programs(&self) -> BTreeSet<String> {
         let index = self.index();

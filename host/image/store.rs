@@ -173,6 +173,15 @@ impl ImageStore {
         self.shared.codes.get(digest, file).await
     }
 
+    /// Removes machine code of these digests that belongs to no image.
+    pub async fn let_go(&self, digests: Vec<String>) -> Result<()> {
+        if digests.is_empty() {
+            return Ok(());
+        }
+        let shared = self.shared.clone();
+        blocking(move || shared.let_go(&digests)).await
+    }
+
     /// As [`ImageStore::code`] after a shim found the cached file corrupt or foreign: what is
     /// cached is thrown away first.
     pub async fn rebuild(&self, digest: &str, file: &Path) -> Result<Code> {

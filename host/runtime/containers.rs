@@ -286,7 +286,9 @@ impl Runtime {
             }
         }
         self.sweep(vec![self.folders.root_of(&container.id)]).await;
-        self.records.change(vec![Change::ForgetContainer(container.id.clone())]).await
+        self.records.change(vec![Change::ForgetContainer(container.id.clone())]).await?;
+        self.let_exec_codes_go().await;
+        Ok(())
     }
 
     /// The living shim that holds a container's sandbox.

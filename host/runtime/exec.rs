@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use super::change::Change;
 use super::client::{answer, failure};
 use super::containers::{by_id, wire_code};
+use super::folders::COPY_SUFFIX;
 use super::shims::Shim;
 use super::{ExecOutput, Runtime};
 use crate::error::{Error, Result};
-use crate::image::Code;
 use crate::model::container::{Container, ContainerState};
 use crate::model::ids::ContainerId;
 use crate::model::resources::Resources;
@@ -34,7 +34,29 @@ impl Drop for Copy {
 /// What argv[0] of an exec means.
 enum Program {
     Entry,
-    File { digest: String, copy: Copy },
+    File(Found),
+}
+
+/// A program in the container's files.
+struct Found {
+    /// In the container.
+    path: String,
+    digest: String,
+    copy: Copy,
+}
+
+impl Found {
+    /// A fault of the program, told of the container's file and not of the copy that the compiler
+    /// saw: that may be another exec's, which shares the work.
+    fn blame(&self, error: Error) -> Error {
+        let Error::Invalid(text) = &error else { return error };
+        let folder = self.copy.0.parent().map(|dir| format!("{}/", dir.display()));
+        let named = text.split_once(&folder.unwrap_or_default()).and_then(|(before, rest)| {
+            let (_, after) = rest.split_once(COPY_SUFFIX)?;
+            Some(format!("{before}{} in the container{after}", self.path))
+        });
+        named.map_or(error, Error::Invalid)
+    }
 }
 
 fn expect_running(container: &Container) -> Result<()> {
@@ -74,26 +96,45 @@ impl Runtime {
     ) -> Result<ExecOutput> {
         let shim = self.shim_of(container)?;
         let program = self.resolve(&shim, container, &argv).await?;
-        let code = match &program {
-            Program::Entry => None,
-            Program::File { digest, copy } => Some(self.images.code(digest, &copy.0).await?),
-        };
-        let mut request = wire::ExecRequest {
+        let request = wire::ExecRequest {
             container_id: container.id.to_string(),
-            code: code.as_ref().map(wire_code),
+            code: None,
             argv,
             timeout_ms: 0,
             max_output: OUTPUT_MAX,
         };
-        let first = exec(&shim, request.clone(), deadline).await;
-        let (Err(Error::StaleCode(why)), Program::File { digest, copy }) = (&first, &program)
-        else {
-            return first;
-        };
-        tracing::warn!(digest, why, "machine code is made anew");
-        let code: Code = self.images.rebuild(digest, &copy.0).await?;
+        let Program::File(found) = program else { return exec(&shim, request, deadline).await };
+        self.exec_codes.use_by(&container.id, &found.digest);
+        let ran = self.run_file(&shim, request, (&found, deadline)).await;
+        self.let_exec_codes_go().await;
+        ran
+    }
+
+    async fn run_file(
+        &self,
+        shim: &Shim,
+        mut request: wire::ExecRequest,
+        (found, deadline): (&Found, Option<Instant>),
+    ) -> Result<ExecOutput> {
+        let Found { digest, copy, .. } = found;
+        let code = self.images.code(digest, &copy.0).await.map_err(|error| found.blame(error))?;
         request.code = Some(wire_code(&code));
-        exec(&shim, request, deadline).await
+        let first = exec(shim, request.clone(), deadline).await;
+        let Err(Error::StaleCode(why)) = &first else { return first };
+        tracing::warn!(digest, why, "machine code is made anew");
+        let code =
+            self.images.rebuild(digest, &copy.0).await.map_err(|error| found.blame(error))?;
+        request.code = Some(wire_code(&code));
+        exec(shim, request, deadline).await
+    }
+
+    /// Lets machine code go that was made for execs of containers which are no more.
+    pub(super) async fn let_exec_codes_go(&self) {
+        let unused = self.exec_codes.take_unused(|id| self.records.container(id).is_some());
+        if let Err(error) = self.images.let_go(unused).await {
+            // The daemon's next start removes it.
+            tracing::warn!(%error, "machine code of no image cannot be removed");
+        }
     }
 
     async fn resolve(
@@ -112,11 +153,13 @@ impl Runtime {
         };
         let resolved =
             answer("looking for a program", shim.wire().resolve_program(request)).await?;
-        use wire::resolve_program_response::Program as Found;
+        use wire::resolve_program_response::Program as Resolved;
         match resolved.program {
-            Some(Found::Entrypoint(_)) => Ok(Program::Entry),
-            Some(Found::File(file)) => Ok(Program::File { digest: file.digest, copy }),
-            Some(Found::Nothing(list)) => Err(Error::Invalid(match list.paths.as_slice() {
+            Some(Resolved::Entrypoint(_)) => Ok(Program::Entry),
+            Some(Resolved::File(file)) => {
+                Ok(Program::File(Found { path: file.path, digest: file.digest, copy }))
+            }
+            Some(Resolved::Nothing(list)) => Err(Error::Invalid(match list.paths.as_slice() {
                 [] => format!("no program {name:?} in the container, nor any other"),
                 paths => {
                     format!("no program {name:?} in the container; it can run {}", paths.join(", "))

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use crate::config::Config;
 use crate::model::ids::{ContainerId, SandboxId};
 
+/// How the names end of files in `<root>/execs`.
+pub const COPY_SUFFIX: &str = ".wasm";
+
 /// ```text
 /// <state>/wasmpod.redb                    the records
 /// <state>/shims/<shim>/                   a shim's socket, log, pid, journal of exits
@@ -57,7 +60,7 @@ impl Folders {
 
     /// A file that is not there yet.
     pub fn exec_copy(&self) -> PathBuf {
-        self.execs().join(format!("{}.wasm", ContainerId::random()))
+        self.execs().join(format!("{}{COPY_SUFFIX}", ContainerId::random()))
     }
 
     /// Held while a daemon uses `<root>`.

@@ -8,6 +8,7 @@ mod containers;
 mod db;
 mod etc_layer;
 mod exec;
+mod exec_codes;
 mod exits;
 mod folders;
 mod index;
@@ -30,6 +31,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use change::Change;
+use exec_codes::ExecCodes;
 use folders::Folders;
 use records::Records;
 use shims::Shims;
@@ -54,6 +56,7 @@ pub struct Runtime {
     shims: Arc<Shims>,
     network: Arc<Network>,
     sizes: stats::Sizes,
+    exec_codes: ExecCodes,
     /// Guests' threads that stayed in a system call although interrupted, since the start.
     stuck_threads: AtomicU64,
     /// Keeps other daemons out of `<root>`.

@@ -73,6 +73,7 @@ pub async fn open(
         folders,
         records,
         sizes: stats::Sizes::default(),
+        exec_codes: Default::default(),
         stuck_threads: Default::default(),
         _lock: lock,
     });

@@ -347,6 +347,7 @@ impl Runtime {
         folders.push(self.folders.sandbox(&sandbox.id));
         self.sweep(folders).await;
         self.records.change(vec![Change::ForgetSandbox(sandbox.id.clone())]).await?;
+        self.let_exec_codes_go().await;
         if let Ok(shim) = shim {
             shim.release();
             self.shims.end_surplus().await;

@@ -71,6 +71,7 @@ pub async fn exec(
             let result = run(&own, &parts, spec, (own_kill, own_outputs));
             // The container's root waits for the session, so it goes last.
             drop(parts);
+            own.host.programs.released();
             drop(own);
             drop(session);
             own_part.over();

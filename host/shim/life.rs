@@ -55,6 +55,7 @@ fn live(
         Ok(parts) => parts,
         Err(error) => {
             dismantle(container);
+            container.host.programs.released();
             drop(member);
             container.abandon(ending::exit_of(Ended::NotStarted(error.to_string()), 0));
             // Whoever asked may have gone.
@@ -72,6 +73,7 @@ fn live(
     }
     note(container, &exit);
     dismantle(container);
+    container.host.programs.released();
     drop(member);
     container.part.over();
     container.publish(exit);

@@ -109,6 +109,7 @@ pub(super) async fn serve(
     let closing = watch::Sender::new(false);
     let count = watch::Sender::new(0);
     let lonely = connections::lonely(LONELY, count.subscribe(), registry.sandbox_count());
+    let host = registry.host.clone();
     let server = Server::new(registry, options.max_pods, closing.clone());
     let service = ShimServer::new(server)
         .max_decoding_message_size(MAX_MESSAGE)
@@ -129,6 +130,7 @@ pub(super) async fn serve(
         .max_concurrent_streams(Some(MAX_STREAMS))
         .serve_with_incoming_shutdown(service, incoming, end);
     tokio::select! {
+        () = host.programs.let_go() => Ok(()),
         served = serving => {
             served.map_err(|error| Error::Internal(format!("serving the shim's socket: {error}")))
         }

@@ -10,8 +10,10 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
 use wasmtime::Engine;
 
 use super::guest::{Form, Kind, LoadError, Program};
@@ -20,6 +22,10 @@ use crate::error::{Error, Result};
 
 /// Programs that nothing runs are kept up to this many.
 const UNUSED_KEPT: usize = 64;
+
+/// And for this long: a restart, or a probe that is asked every few seconds, finds its program
+/// loaded. Its file may have been removed; mapped, it still takes its place on disk.
+const UNUSED_FOR: Duration = Duration::from_secs(60);
 
 /// Where machine code lies and what it must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +51,8 @@ pub enum Loaded {
 pub struct Programs {
     engine: Engine,
     shelf: Mutex<Shelf>,
+    /// Somebody has let go of a program.
+    released: Notify,
 }
 
 #[derive(Default)]
@@ -57,11 +65,13 @@ struct Slot {
     /// Locked while the one that comes first loads; the others wait for it.
     loaded: Arc<Mutex<Option<Loaded>>>,
     last_use: u64,
+    /// Since when nobody has been seen to use it.
+    unused_since: Option<Instant>,
 }
 
 impl Programs {
     pub fn new(engine: Engine) -> Self {
-        Self { engine, shelf: Mutex::default() }
+        Self { engine, shelf: Mutex::default(), released: Notify::new() }
     }
 
     /// Loads a program or finds it loaded; reads and hashes the file, so it belongs on the
@@ -72,11 +82,13 @@ impl Programs {
             let mut shelf = lock(&self.shelf);
             shelf.uses += 1;
             let last_use = shelf.uses;
-            let slot = shelf
-                .slots
-                .entry(code.module.clone())
-                .or_insert_with(|| Slot { loaded: Arc::default(), last_use });
+            let slot = shelf.slots.entry(code.module.clone()).or_insert_with(|| Slot {
+                loaded: Arc::default(),
+                last_use,
+                unused_since: None,
+            });
             slot.last_use = last_use;
+            slot.unused_since = None;
             slot.loaded.clone()
         };
         let mut loaded = lock(&slot);
@@ -93,6 +105,30 @@ impl Programs {
         Ok(fresh)
     }
 
+    /// To be told by whoever has let go of a program.
+    pub fn released(&self) {
+        self.released.notify_one();
+    }
+
+    /// Lets programs go that nothing has used for a while; never ends. Sleeps while there are
+    /// none of those.
+    pub async fn let_go(&self) {
+        loop {
+            self.released.notified().await;
+            while self.sweep(UNUSED_FOR) > 0 {
+                tokio::time::sleep(UNUSED_FOR / 2).await;
+            }
+        }
+    }
+
+    /// Lets go what nothing has used for so long; how many unused programs are left.
+    fn sweep(&self, unused_for: Duration) -> usize {
+        let (gone, left) = lock(&self.shelf).sweep(unused_for);
+        // Unmapping takes its time: not under the lock.
+        drop(gone);
+        left
+    }
+
     /// How many programs are held.
     pub fn count(&self) -> usize {
         lock(&self.shelf).slots.len()
@@ -100,6 +136,29 @@ impl Programs {
 }
 
 impl Shelf {
+    /// Takes out what has been unused for so long; and how many are unused besides.
+    fn sweep(&mut self, unused_for: Duration) -> (Vec<Slot>, usize) {
+        let (mut gone, mut left) = (Vec::new(), 0);
+        for slot in self.slots.values_mut() {
+            match (slot.is_unused(), slot.unused_since) {
+                (true, None) => slot.unused_since = Some(Instant::now()),
+                (true, Some(_)) => {}
+                (false, _) => slot.unused_since = None,
+            }
+        }
+        let modules: Vec<String> = self.slots.keys().cloned().collect();
+        for module in modules {
+            match self.slots.get(&module).and_then(|slot| slot.unused_since) {
+                Some(since) if since.elapsed() >= unused_for => {
+                    gone.extend(self.slots.remove(&module));
+                }
+                Some(_) => left += 1,
+                None => {}
+            }
+        }
+        (gone, left)
+    }
+
     /// Takes out what nothing uses beyond [`UNUSED_KEPT`], the least recently used first.
     fn make_room(&mut self) -> Vec<Slot> {
         let mut unused: Vec<(u64, String)> = self
@@ -210,6 +269,22 @@ mod tests {
         assert!(matches!(programs.load(&corrupt), Err(Error::StaleCode(_))));
         let right = code(dir.path(), "a", &bytes);
         assert!(programs.load(&right).is_ok());
+    }
+
+    #[test]
+    fn a_program_that_nothing_uses_is_let_go_after_a_while() {
+        let engine = crate::engine::new().expect("an engine");
+        let dir = tempfile::tempdir().expect("a folder");
+        let bytes = machine_code(&engine, r#"(module (func (export "_start")))"#);
+        let code = code(dir.path(), "a", &bytes);
+        let programs = Programs::new(engine);
+        let used = programs.load(&code).expect("loads");
+        assert_eq!((programs.sweep(Duration::ZERO), programs.count()), (0, 1));
+        drop(used);
+        assert_eq!((programs.sweep(UNUSED_FOR), programs.count()), (1, 1));
+        drop(programs.load(&code).expect("is held"));
+        assert_eq!((programs.sweep(UNUSED_FOR), programs.count()), (1, 1));
+        assert_eq!((programs.sweep(Duration::ZERO), programs.count()), (0, 0));
     }
 
     #[test]
