@@ -68,6 +68,30 @@ async fn what_is_not_there_lists_what_could_be_run() {
 }
 
 #[tokio::test]
+async fn only_what_can_be_run_is_offered_and_a_fault_names_the_containers_file() {
+    let daemon = Daemon::start().await;
+    let image = daemon.import("probe").await;
+    let main = idle(&daemon, &image).await;
+    let tools = daemon.path().join("tools");
+    std::fs::create_dir(tools.join("folder.wasm")).unwrap();
+    std::os::unix::fs::symlink("nothing", tools.join("dangling.wasm")).unwrap();
+    std::os::unix::fs::symlink("greet.wasm", tools.join("link.wasm")).unwrap();
+    std::fs::write(tools.join("text.wasm"), "no program").unwrap();
+    let mode = rustix::fs::Mode::from_raw_mode(0o644);
+    let fifo = tools.join("fifo.wasm");
+    rustix::fs::mknodat(rustix::fs::CWD, fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let error = main.exec(&["sh"], 0).await.unwrap_err();
+    let offered = error.message().rsplit_once("it can run ").unwrap().1;
+    assert_eq!(offered, "/probe.wasm, /tools/greet.wasm, /tools/link.wasm");
+
+    let whole = std::fs::read(guest("hello")).unwrap();
+    std::fs::write(tools.join("cut.wasm"), &whole[..whole.len() / 2]).unwrap();
+    let error = main.exec(&["cut"], 0).await.unwrap_err();
+    let expected = "/tools/cut.wasm in the container: it is truncated";
+    assert!(error.message().starts_with(expected), "{}", error.message());
+}
+
+#[tokio::test]
 async fn machine_code_of_a_containers_own_programs_goes_with_it() {
     let daemon = Daemon::start().await;
     let image = daemon.import("probe").await;

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::container::{Container, on_thread};
 use super::kill::Kill;
 use super::ledger::{Budget, Ledger};
-use super::wasi::fs::{Dir, File, Node, OpenOptions, Root, uninterrupted};
+use super::wasi::fs::{Dir, Entry, File, Kind, Node, OpenOptions, Root, uninterrupted};
 use crate::error::{Error, Result};
 
 /// Bytes of the largest program that is taken out of a container.
@@ -22,6 +22,9 @@ const LARGEST: u64 = 256 << 20;
 
 /// How many programs an answer lists.
 const LISTED: usize = 20;
+
+/// How many files are looked into for that.
+const LOOKS: usize = 200;
 
 /// Where names are looked for when the container's environment has no PATH.
 const DEFAULT_PATH: &str = "/bin:/usr/bin:/";
@@ -158,34 +161,50 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// What could be run: the entry module and the .wasm files where names are looked for.
+    /// What could be run: the entry module and the wasm files where names are looked for.
     fn programs(&self) -> Vec<String> {
-        let mut found = BTreeSet::new();
+        let (mut found, mut looks) = (BTreeSet::new(), LOOKS);
         for folder in self.path().split(':').chain(["/"]).filter(|folder| folder.starts_with('/')) {
             // A folder that cannot be listed has nothing to offer.
-            let _ = self.list(folder, &mut found);
+            let _ = self.list(folder, (&mut found, &mut looks));
         }
         let entry = self.container.spec.entry_path.clone();
         found.remove(&entry);
         std::iter::once(entry).filter(|path| !path.is_empty()).chain(found).take(LISTED).collect()
     }
 
-    fn list(&self, folder: &str, found: &mut BTreeSet<String>) -> Result<(), Errno> {
+    /// Adds the programs of a folder, as long as there are `looks` left.
+    fn list(
+        &self,
+        folder: &str,
+        (found, looks): (&mut BTreeSet<String>, &mut usize),
+    ) -> Result<(), Errno> {
         let options = OpenOptions { directory: true, ..OpenOptions::default() };
         let open = || self.root.open(&self.top, folder.as_bytes(), &options);
         let Node::Dir(dir) = uninterrupted(self.kill, open)? else { return Ok(()) };
         let mut cookie = 0;
-        while found.len() <= LISTED {
+        while found.len() <= LISTED && *looks > 0 {
             let entries = uninterrupted(self.kill, || dir.entries(cookie))?;
             let Some(last) = entries.last() else { break };
             cookie = last.cookie;
-            found.extend(entries.iter().filter_map(|entry| {
-                let name = std::str::from_utf8(&entry.name).ok()?;
-                name.ends_with(".wasm").then(|| join(folder, name))
-            }));
+            for entry in &entries {
+                let Some(path) = candidate(folder, entry) else { continue };
+                // Folders, dangling links and texts may have such names too.
+                if found.len() <= LISTED && *looks > 0 && !found.contains(&path) {
+                    *looks -= 1;
+                    found.extend(self.open_program(&path).map(|_| path));
+                }
+            }
         }
         Ok(())
     }
+}
+
+/// The path of an entry that may be a program, by its name and kind.
+fn candidate(folder: &str, entry: &Entry) -> Option<String> {
+    let name = std::str::from_utf8(&entry.name).ok()?;
+    let is_file = matches!(entry.kind, Kind::File | Kind::Symlink | Kind::Unknown);
+    (is_file && name.ends_with(".wasm")).then(|| join(folder, name))
 }
 
 fn join(folder: &str, name: &str) -> String {
