@@ -15,12 +15,13 @@ const ABORTED: i32 = 134;
 const KILLED: i32 = 137;
 const NOT_STARTED: i32 = 128;
 const HOST_FAULT: i32 = 255;
+const HIGHEST: i32 = 255;
 
 /// The exit that `ended` means, finished now. `signal` is what a killed guest was ended by.
 pub fn exit_of(ended: Ended, signal: u32) -> Exit {
     match ended {
         Ended::Exited(0) => exit(0, Reason::Completed, ""),
-        Ended::Exited(code) => exit(shell_code(code), Reason::Error, ""),
+        Ended::Exited(code) => exit(seen_code(code), Reason::Error, ""),
         Ended::Trapped(message) => exit(ABORTED, Reason::Error, message),
         Ended::OutOfMemory(message) => exit(KILLED, Reason::OomKilled, message),
         Ended::Killed => signaled(signal),
@@ -57,9 +58,12 @@ fn exit(code: i32, reason: Reason, message: impl Into<String>) -> Exit {
     Exit { code, reason, message: cut(message.into(), MOST_MESSAGE), finished_at: clock::now() }
 }
 
-/// Codes that no shell can show become 255, never 0: they mean a failure.
-fn shell_code(code: i32) -> i32 {
-    if (0..=255).contains(&code) { code } else { HOST_FAULT }
+/// What others see of a code that is not 0. As everywhere on Linux its lowest 8 bits are, so that
+/// -1 is 255 and 259 is 3; only where they say 0, success, it becomes 255: 256 is a failure.
+/// Preview 1 alone has codes that large; those of the others are 8 bits.
+fn seen_code(code: i32) -> i32 {
+    let [lowest, ..] = code.to_le_bytes();
+    if lowest == 0 { HIGHEST } else { i32::from(lowest) }
 }
 
 #[cfg(test)]
@@ -73,6 +77,9 @@ mod tests {
             (Ended::Exited(3), 3, Reason::Error),
             (Ended::Exited(256), 255, Reason::Error),
             (Ended::Exited(-1), 255, Reason::Error),
+            (Ended::Exited(-2), 254, Reason::Error),
+            (Ended::Exited(259), 3, Reason::Error),
+            (Ended::Exited(0x4000_0000), 255, Reason::Error),
             (Ended::Trapped("wasm trap".to_owned()), 134, Reason::Error),
             (Ended::OutOfMemory("out".to_owned()), 137, Reason::OomKilled),
             (Ended::Killed, 143, Reason::Error),

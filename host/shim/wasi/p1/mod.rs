@@ -61,7 +61,7 @@ struct Call<'a> {
 /// How `proc_exit` leaves the guest.
 #[derive(Debug, thiserror::Error)]
 #[error("exit with code {0}")]
-struct Exit(u8);
+struct Exit(u32);
 
 impl Program {
     /// Links against wasi_snapshot_preview1. `Err` is one sentence naming what is missing.
@@ -89,7 +89,7 @@ impl Program {
         match ran {
             Ok(()) => Ended::Exited(0),
             Err(error) => match error.downcast_ref() {
-                Some(Exit(code)) => Ended::Exited(i32::from(*code)),
+                Some(Exit(code)) => Ended::Exited(code.cast_signed()),
                 None => Ended::from_error(&error, &ledger),
             },
         }

@@ -48,10 +48,9 @@ fn put_strings(memory: &mut Memory<'_>, strings: &[String], at: u32, text: u32) 
     Ok(())
 }
 
-/// The code is what a parent process would see of it: its lowest 8 bits.
+/// What others see of a code over 255 is decided for all kinds of guest alike (`ending`).
 pub fn proc_exit(_: wasmtime::Caller<'_, Guest>, code: u32) -> wasmtime::Result<()> {
-    let [lowest, ..] = code.to_le_bytes();
-    Err(wasmtime::Error::new(Exit(lowest)))
+    Err(wasmtime::Error::new(Exit(code)))
 }
 
 /// There are no signals.
