@@ -8,7 +8,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -74,6 +74,13 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
+fn is_same(one: &File, other: &File) -> bool {
+    match (one.metadata(), other.metadata()) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        _ => false,
+    }
+}
+
 impl LogFile {
     /// Opens or creates the file at `path`, and its folder with it.
     pub fn open(path: &Path) -> Result<Arc<Self>> {
@@ -102,7 +109,10 @@ impl LogFile {
     pub fn reopen(&self) -> Result<()> {
         let file = open(&self.path)
             .map_err(Error::io(format!("reopening log {}", self.path.display())))?;
-        lock(&self.sink).file = file;
+        let mut sink = lock(&self.sink);
+        // What was torn stays in the old file, unless nobody has moved it away.
+        sink.torn = sink.torn && is_same(&sink.file, &file);
+        sink.file = file;
         Ok(())
     }
 
@@ -327,6 +337,25 @@ mod tests {
         let all: Vec<u8> = parts.iter().flat_map(|part| read(part, "stdout").0).collect();
         let expected: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
         assert_eq!(all, expected.as_bytes());
+    }
+
+    #[test]
+    fn a_torn_entry_is_ended_in_its_own_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        let log = LogFile::open(&path).unwrap();
+        let out = log.output(Stream::Stdout);
+        lock(&log.sink).torn = true;
+        log.reopen().unwrap();
+        out.write(b"in the same file\n").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap().first(), Some(&b'\n'));
+
+        lock(&log.sink).torn = true;
+        std::fs::rename(&path, dir.path().join("old")).unwrap();
+        log.reopen().unwrap();
+        out.write(b"in a new one\n").unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.ends_with(" stdout F in a new one\n") && !text.starts_with('\n'), "{text:?}");
     }
 
     #[test]
