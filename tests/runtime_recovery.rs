@@ -55,7 +55,7 @@ async fn held(daemon: &Daemon) -> Vec<StateResponse> {
     for name in names_in(&folder) {
         let socket = folder.join(name).join("shim.sock");
         let Ok(channel) = wasmpod::cri::client::connect(&socket).await else { continue };
-        let state = ShimClient::new(channel).state(StateRequest {}).await;
+        let state = ShimClient::new(channel).state(StateRequest::default()).await;
         all.extend(state.map(tonic::Response::into_inner));
     }
     all

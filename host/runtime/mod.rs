@@ -11,6 +11,7 @@ mod exec;
 mod exec_codes;
 mod exits;
 mod folders;
+mod held;
 mod index;
 mod launch;
 mod network;

@@ -9,7 +9,7 @@
 //!
 //! Every step can be repeated: a daemon killed in here begins again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -18,10 +18,11 @@ use std::time::Duration;
 
 use super::cgroup::{self, Group};
 use super::change::Change;
-use super::client::{Client, NoContact, answer};
+use super::client::{Client, NoContact};
 use super::containers;
 use super::exits;
 use super::folders::Folders;
+use super::held::Held;
 use super::index::ShimRecord;
 use super::records::{Records, now};
 use super::sandboxes;
@@ -117,12 +118,6 @@ async fn open_records(path: &Path) -> Result<Records> {
     }
 }
 
-/// What a greeted shim holds, by id.
-struct Held {
-    sandboxes: BTreeMap<String, wire::SandboxState>,
-    containers: BTreeMap<String, wire::ContainerState>,
-}
-
 impl Runtime {
     async fn recover(self: &Arc<Self>) -> Result<()> {
         self.record_strays().await?;
@@ -174,18 +169,12 @@ impl Runtime {
                 return None;
             }
         };
-        let mut wire = client.wire();
-        let doing = "asking a shim what it holds";
-        let state = match answer(doing, wire.state(wire::StateRequest {})).await {
-            Ok(state) => state,
+        let held = match Held::ask(&client).await {
+            Ok(held) => held,
             Err(why) => {
                 self.shims.set_aside(&record.id, &why);
                 return None;
             }
-        };
-        let held = Held {
-            sandboxes: state.sandboxes.into_iter().map(|s| (s.id.clone(), s)).collect(),
-            containers: state.containers.into_iter().map(|c| (c.id.clone(), c)).collect(),
         };
         let known = held.sandboxes.keys().filter(|id| self.belongs(&record.id, id)).count();
         let known = u32::try_from(known).unwrap_or(u32::MAX);

@@ -70,10 +70,17 @@ impl Shim for Server {
 
     async fn state(
         &self,
-        _: Request<wire::StateRequest>,
+        request: Request<wire::StateRequest>,
     ) -> Result<Response<wire::StateResponse>, Status> {
+        let after = request.into_inner().after;
         let sandboxes = self.registry.sandboxes();
-        let containers = self.registry.containers();
+        let mut containers = self.registry.containers();
+        containers.retain(|container| *container.id().as_str() > *after);
+        containers.sort_by(|one, other| one.id().as_str().cmp(other.id().as_str()));
+        let states = containers
+            .iter()
+            .map(|c| convert::container_state(c.id(), &c.spec.sandbox, &c.phase()));
+        let (containers, more) = page(states, STATE_PAGE);
         Ok(Response::new(wire::StateResponse {
             sandboxes: sandboxes
                 .iter()
@@ -82,10 +89,8 @@ impl Shim for Server {
                     stopped: sandbox.is_ended(),
                 })
                 .collect(),
-            containers: containers
-                .iter()
-                .map(|c| convert::container_state(c.id(), &c.spec.sandbox, &c.phase()))
-                .collect(),
+            containers,
+            more,
         }))
     }
 
@@ -294,6 +299,24 @@ impl Shim for Server {
     }
 }
 
+/// Bytes of one page of a state's containers. Sandboxes, all on each page, are a few times less:
+/// a shim holds thousands at most, of 70 bytes each.
+const STATE_PAGE: usize = 4 << 20;
+
+/// The first of some messages that add up to so many bytes, at least one; and whether there are
+/// more.
+fn page<M: prost::Message>(messages: impl Iterator<Item = M>, most_bytes: usize) -> (Vec<M>, bool) {
+    let (mut taken, mut bytes) = (Vec::new(), 0);
+    for message in messages {
+        bytes += message.encoded_len();
+        if bytes > most_bytes && !taken.is_empty() {
+            return (taken, true);
+        }
+        taken.push(message);
+    }
+    (taken, false)
+}
+
 fn container_stats(container: &Container) -> wire::ContainerStats {
     let ledger = &container.ledger;
     let limit = ledger.memory.limit();
@@ -330,4 +353,24 @@ fn everything(sandboxes: &[Arc<Sandbox>], containers: &[Arc<Container>]) -> wire
     };
     let sandboxes = sandboxes.iter().map(of_sandbox).collect();
     wire::StatsResponse { containers: counted, sandboxes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_holds_what_fits_and_always_something() {
+        let states = |count: usize| {
+            (0..count).map(|_| wire::SandboxState { id: "x".repeat(98), stopped: false })
+        };
+        let taken = |count, bytes| {
+            let (taken, more) = page(states(count), bytes);
+            (taken.len(), more)
+        };
+        assert_eq!(taken(0, 1000), (0, false));
+        assert_eq!(taken(10, 1000), (10, false));
+        assert_eq!(taken(11, 1000), (10, true));
+        assert_eq!(taken(2, 10), (1, true));
+    }
 }

@@ -57,7 +57,8 @@ fn a_guest_over_its_memory_ends_alone() {
         shim.start(&id).await.expect("starts");
         let exit = shim.exit_of(&id).await;
         assert_eq!((exit.code, exit.reason.as_str()), (137, "OOMKilled"), "{}", exit.message);
-        let state = shim.client.state(wire::StateRequest {}).await.expect("tells").into_inner();
+        let state =
+            shim.client.state(wire::StateRequest::default()).await.expect("tells").into_inner();
         let phase = state.containers.iter().find(|c| c.id == bystander).map(|c| c.phase());
         assert_eq!(phase, Some(wire::container_state::Phase::Running));
     });
@@ -128,7 +129,8 @@ fn stopping_a_sandbox_ends_all_its_containers_and_threads() {
         shim.client.stop_sandbox(request.clone()).await.expect("stops");
         shim.client.stop_sandbox(request.clone()).await.expect("stops again");
         assert_eq!(shim.mounted_roots(), Vec::<String>::new());
-        let state = shim.client.state(wire::StateRequest {}).await.expect("tells").into_inner();
+        let state =
+            shim.client.state(wire::StateRequest::default()).await.expect("tells").into_inner();
         assert!(state.sandboxes.iter().all(|sandbox| sandbox.stopped));
         assert_eq!(state.containers.len(), 3);
         let codes = state.containers.iter().map(|c| c.exit.as_ref().map(|exit| exit.code));
@@ -141,7 +143,8 @@ fn stopping_a_sandbox_ends_all_its_containers_and_threads() {
         assert_eq!(error.code(), Code::FailedPrecondition);
 
         shim.client.remove_sandbox(request).await.expect("removes");
-        let state = shim.client.state(wire::StateRequest {}).await.expect("tells").into_inner();
+        let state =
+            shim.client.state(wire::StateRequest::default()).await.expect("tells").into_inner();
         assert_eq!(state, wire::StateResponse::default());
         shim.client.shutdown(wire::Empty {}).await.expect("is empty");
     });
