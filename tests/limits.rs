@@ -176,6 +176,25 @@ async fn a_component_of_0_3_makes_no_socket_over_the_limit_its_connections_count
     drop(held);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_a_component_of_0_3_accepts_wait_while_it_has_too_many() {
+    let daemon = Daemon::start_with("[limits]\ndescriptors = 32\n").await;
+    let image = daemon.import("p3-command").await;
+    let pod = daemon.run_pod(sandbox("sockets")).await;
+    let mut config = container("floods", &image);
+    config.args = ["flood", "40"].map(str::to_owned).to_vec();
+    let floods = pod.run(config).await;
+    let port = said(&floods, "listening ").await;
+    let clients: Vec<_> =
+        (0..40).map(|_| std::net::TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    let status = floods.exit().await;
+    let told = floods.log().text("stdout");
+    assert_eq!(status.exit_code, 0, "{told}{}", status.message);
+    let held = said(&floods, "held ").await;
+    assert!((16..32).contains(&held), "{told}");
+    drop(clients);
+}
+
 /// The group that a kubelet makes for a pod, with a memory limit; gone when dropped.
 struct PodGroup(std::path::PathBuf);
 

@@ -1,13 +1,19 @@
 //! A command of WASI 0.3. Without arguments it tells where it runs; with paths it copies files
 //! and lists folders to standard output, all through streams; with `hoard N` it takes as many
-//! sockets as it may have.
+//! sockets as it may have; with `flood N` it accepts connections and holds as many as it may.
 
+use std::collections::VecDeque;
+use std::pin::pin;
+
+use futures::future::{Either, select};
 use wasip3::cli::{environment, stderr, stdout};
+use wasip3::clocks::monotonic_clock;
 use wasip3::filesystem::preopens;
 use wasip3::filesystem::types::{
     Descriptor, DescriptorFlags, DescriptorType, ErrorCode, OpenFlags, PathFlags,
 };
 use wasip3::sockets::types::{IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, TcpSocket};
+use wasip3::wit_bindgen::StreamReader;
 use wasip3::wit_stream;
 
 struct Command;
@@ -27,6 +33,11 @@ impl wasip3::exports::cli::run::Guest for Command {
         {
             return hoard(connections.parse().map_err(drop)?).await;
         }
+        if let [what, connections] = paths
+            && what == "flood"
+        {
+            return flood(connections.parse().map_err(drop)?).await;
+        }
         for path in paths {
             if let Err(error) = show(path).await {
                 let (mut to, from) = wit_stream::new();
@@ -41,15 +52,43 @@ impl wasip3::exports::cli::run::Guest for Command {
     }
 }
 
-/// Accepts so many connections, then makes as many sockets as it may have, and tells.
-async fn hoard(connections: usize) -> Result<(), ()> {
+/// Listens on a port of its own, and tells which.
+async fn listen() -> Result<(TcpSocket, StreamReader<TcpSocket>), ()> {
     let listener = TcpSocket::create(IpAddressFamily::Ipv4).map_err(drop)?;
     let here = Ipv4SocketAddress { port: 0, address: (127, 0, 0, 1) };
     listener.bind(IpSocketAddress::Ipv4(here)).map_err(drop)?;
-    let mut incoming = listener.listen().map_err(drop)?;
+    let incoming = listener.listen().map_err(drop)?;
     if let Ok(IpSocketAddress::Ipv4(at)) = listener.get_local_address() {
         say(format!("listening {}\n", at.port)).await?;
     }
+    Ok((listener, incoming))
+}
+
+/// How long a connection is waited for before one that is held is let go, in nanoseconds.
+const PAUSE: u64 = 300_000_000;
+
+/// Accepts so many connections and holds them; while none comes, it lets one go. Tells how many
+/// it held at once.
+async fn flood(connections: usize) -> Result<(), ()> {
+    let (_listener, mut incoming) = listen().await?;
+    let (mut held, mut most) = (VecDeque::new(), 0);
+    for _ in 0..connections {
+        let mut next = pin!(incoming.next());
+        let connection = loop {
+            match select(next.as_mut(), pin!(monotonic_clock::wait_for(PAUSE))).await {
+                Either::Left((connection, _)) => break connection.ok_or(())?,
+                Either::Right(_) => drop(held.pop_front()),
+            }
+        };
+        held.push_back(connection);
+        most = most.max(held.len());
+    }
+    say(format!("flooded, held {most}\n")).await
+}
+
+/// Accepts so many connections, then makes as many sockets as it may have, and tells.
+async fn hoard(connections: usize) -> Result<(), ()> {
+    let (_listener, mut incoming) = listen().await?;
     let mut held = Vec::new();
     while held.len() < connections {
         held.push(incoming.next().await.ok_or(())?);

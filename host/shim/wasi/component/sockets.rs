@@ -32,6 +32,12 @@ impl Sockets {
         }
     }
 
+    /// Whether there is a permit for every socket that has come.
+    pub fn are_within(&mut self, table: &mut ResourceTable) -> bool {
+        self.count(table);
+        table.iter_mut().filter(|entry| is_socket(&**entry)).count() <= self.permits.len()
+    }
+
     /// Takes a permit for a socket that is about to be made; without one it must not be.
     pub fn admit(&mut self, table: &mut ResourceTable) -> bool {
         self.count(table);

@@ -54,8 +54,7 @@ impl State {
             wasi.socket_addr_check(|_, _| Box::pin(async { true }));
         }
         let mut table = ResourceTable::new();
-        // Bounds what a guest can make the host keep. Sockets count as descriptors too, but for
-        // connections that a p3 listener's stream brings, which are bounded here.
+        // Bounds what a guest can make the host keep.
         table.set_max_capacity(context.ledger.handles as usize);
         let standard = (stdin, stdout, stderr);
         let files = Files::new(context.root, &context.working_dir, context.kill, standard)?;

@@ -2,6 +2,7 @@
 //! clocks, randomness, standard streams and sockets are wasmtime-wasi's. The imports of p2 are
 //! there too, because languages' standard libraries still use them.
 
+mod accepting;
 mod convert;
 mod filesystem;
 mod sockets;

@@ -1,7 +1,7 @@
 //! Sockets of 0.3 counted as descriptors of the container: while it has too many, new ones are
-//! refused. Connections that a listener's stream brings are counted when the next one is made;
-//! the number of resource handles bounds them. All else is wasmtime-wasi's.
+//! refused and connections wait (`accepting`). All else is wasmtime-wasi's.
 
+use wasmtime::AsContextMut as _;
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi::p3::bindings::sockets::types::{
     ErrorCode, Host as _, HostTcpSocket, HostUdpSocket, IpAddressFamily,
@@ -9,6 +9,7 @@ use wasmtime_wasi::p3::bindings::sockets::types::{
 use wasmtime_wasi::p3::sockets::SocketResult;
 use wasmtime_wasi::sockets::{TcpSocket, UdpSocket, WasiSocketsCtxView};
 
+use super::accepting;
 use crate::shim::wasi::component::State;
 
 /// Puts the counting functions before the stock ones.
@@ -20,6 +21,13 @@ pub fn limit(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     })?;
     types.func_wrap_async("[static]udp-socket.create", |mut store, (family,)| {
         Box::new(async move { Ok((create_udp(store.data_mut(), family).await?,)) })
+    })?;
+    types.func_wrap_async("[method]tcp-socket.listen", |mut store, (socket,)| {
+        Box::new(async move {
+            let listening = accepting::listen(store.as_context_mut(), socket).await;
+            let (mut stock, _) = store.data_mut().sockets();
+            Ok((told(&mut stock, listening)?,))
+        })
     })?;
     linker.allow_shadowing(false);
     Ok(())
