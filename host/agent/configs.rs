@@ -12,7 +12,7 @@ use super::env::{self, Environment, PodFacts};
 use super::quantity::{self, Qos};
 use super::record::{PodDirs, Record};
 use super::volumes::Volumes;
-use super::{hosts, sub_path};
+use super::{hosts, security, sub_path};
 use crate::error::{Error, Result};
 use crate::proto::cri;
 
@@ -145,7 +145,6 @@ pub fn container(
         log_path: log_path.to_string_lossy().into_owned(),
         stdin: container.stdin == Some(true),
         stdin_once: container.stdin_once == Some(true),
-        tty: container.tty == Some(true),
         linux: Some(linux(record, container)?),
         envs: environment
             .into_pairs()
@@ -192,7 +191,8 @@ fn linux(record: &Record, container: &Container) -> Result<cri::LinuxContainerCo
     let (cpu_period, cpu_quota) = wanted.cpu_quota();
     let qos = Qos::of(record.manifest.containers().map(|(_, container)| container));
     let memory = wanted.memory_request.unwrap_or(0);
-    let security = container.security_context.as_ref();
+    let security =
+        security::to_cri(container.security_context.as_ref(), spec.security_context.as_ref());
     Ok(cri::LinuxContainerConfig {
         resources: Some(cri::LinuxContainerResources {
             cpu_period,
@@ -204,8 +204,7 @@ fn linux(record: &Record, container: &Container) -> Result<cri::LinuxContainerCo
         }),
         security_context: Some(cri::LinuxContainerSecurityContext {
             namespace_options: Some(namespace_options(spec)),
-            readonly_rootfs: security.and_then(|s| s.read_only_root_filesystem) == Some(true),
-            ..Default::default()
+            ..security
         }),
     })
 }

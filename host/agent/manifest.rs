@@ -34,7 +34,7 @@ impl Manifest {
             with_snippet: false,
         };
         let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
-            .map_err(|error| Error::Invalid(format!("manifest: {}", first_line(&error))))?;
+            .map_err(|error| Error::Invalid(format!("manifest: {}", fault(&error))))?;
         let mut items = Vec::new();
         documents.into_iter().for_each(|document| flatten(document, &mut items));
         let mut pods = Vec::new();
@@ -185,7 +185,13 @@ fn is_key(key: &str) -> bool {
     letters && !key.is_empty() && key.len() <= 253 && key != "." && !key.starts_with("..")
 }
 
-fn first_line(error: &impl std::fmt::Display) -> String {
+/// What is wrong with the YAML, in one line.
+fn fault(error: &serde_saphyr::Error) -> String {
+    if let serde_saphyr::Error::DuplicateMappingKey { key, location } = error.without_snippet() {
+        let key = key.as_ref().map_or("a key".to_owned(), |key| format!("the key {key}"));
+        let (line, column) = (location.line(), location.column());
+        return format!("line {line} column {column}: {key} is there twice");
+    }
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
@@ -233,6 +239,10 @@ mod tests {
             ("kind: ConfigMap\napiVersion: v1\nmetadata: {name: c}\n".to_owned(), "no Pod"),
             ("kind: Deployment\napiVersion: apps/v1\n".to_owned(), "is a Deployment"),
             ("a: [".to_owned(), "manifest:"),
+            (
+                "kind: Pod\nspec:\n  containers: []\n  containers: []\n".to_owned(),
+                "manifest: line 4 column 3: the key containers is there twice",
+            ),
             ("x: 1\n".to_owned(), "has no kind"),
             (
                 format!(

@@ -16,6 +16,7 @@ mod pulling;
 mod quantity;
 mod record;
 mod remote;
+mod security;
 mod service;
 mod starting;
 mod status;

@@ -41,6 +41,8 @@ const POD: &[&str] = &[
     "spec.restartPolicy",
     "spec.runtimeClassName",
     "spec.schedulerName",
+    "spec.securityContext.appArmorProfile",
+    "spec.securityContext.seccompProfile",
     "spec.subdomain",
     "spec.terminationGracePeriodSeconds",
     "spec.tolerations",
@@ -74,17 +76,23 @@ const CONTAINER: &[&str] = &[
     "resources.requests",
     "restartPolicy",
     "securityContext.allowPrivilegeEscalation",
+    "securityContext.appArmorProfile",
+    "securityContext.capabilities.drop",
     "securityContext.privileged",
+    "securityContext.procMount",
     "securityContext.readOnlyRootFilesystem",
+    "securityContext.seccompProfile",
     "stdin",
     "stdinOnce",
     "terminationMessagePath",
     "terminationMessagePolicy",
-    "tty",
     "volumeMounts",
 ];
 
 const CONTAINER_LISTS: &[&str] = &["spec.containers", "spec.initContainers"];
+
+/// Fields whose `false` asks for something: here a user namespace of the pod's own.
+const FALSE_ASKS: &[&str] = &["spec.hostUsers"];
 
 /// ConfigMaps and Secrets are honoured whole.
 const WHOLE: &[&str] =
@@ -246,6 +254,12 @@ fn standing(pattern: &str, honoured: Honoured) -> Standing {
 fn walk(value: &Value, place: &Place, honoured: Honoured) -> Result<()> {
     match standing(&place.pattern, honoured) {
         Standing::Honoured => return Ok(()),
+        Standing::Unlisted if FALSE_ASKS.contains(&place.pattern.as_str()) => {
+            if *value == Value::Bool(false) {
+                return Err(Error::Refused(format!("{}: false is not supported yet", place.shown)));
+            }
+            return Ok(());
+        }
         Standing::Unlisted if asks_for_something(value) => {
             return Err(Error::Refused(format!("{} is not supported yet", place.shown)));
         }
@@ -316,6 +330,23 @@ mod tests {
             error_of(json!({"volumes": [{"name": "v", "nfs": {"server": "s", "path": "/"}}]})),
             "spec.volumes[0].nfs is not supported yet"
         );
+        assert_eq!(
+            error_of(json!({"containers": [{"name": "a", "tty": true}]})),
+            "spec.containers[0].tty is not supported yet"
+        );
+        assert_eq!(
+            error_of(json!({"containers": [{"name": "a", "securityContext":
+                {"capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]}}}]})),
+            "spec.containers[0].securityContext.capabilities.add is not supported yet"
+        );
+    }
+
+    #[test]
+    fn a_user_namespace_is_asked_for_by_a_false_and_refused() {
+        assert_eq!(
+            error_of(json!({"hostUsers": false})),
+            "spec.hostUsers: false is not supported yet"
+        );
     }
 
     #[test]
@@ -328,7 +359,7 @@ mod tests {
     #[test]
     fn what_asks_for_nothing_passes() {
         let document = json!({"apiVersion": "v1", "kind": "Pod", "spec": {
-            "securityContext": {}, "hostPID": false, "affinity": null,
+            "securityContext": {}, "hostPID": false, "hostUsers": true, "affinity": null,
             "containers": [{"name": "a", "livenessProbe": null, "resources": {}}]}});
         read::<Pod>(&document, Honoured::Pod).unwrap();
     }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, LifecycleHandler, PodSpec, Volume, V
 
 use super::env::{self, Object, PodFacts};
 use super::manifest::Manifest;
-use super::quantity;
+use super::{quantity, security};
 use crate::error::{Error, Result};
 
 /// Checks everything that can be known before anything runs.
@@ -44,6 +44,10 @@ fn at(path: &str, error: &Error) -> Error {
 
 fn check(holds: bool, path: &str, fault: impl FnOnce() -> String) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::Invalid(format!("{path}: {}", fault()))) }
+}
+
+fn unsupported(path: &str, how: &str) -> Error {
+    Error::Refused(format!("{path} is not supported yet {how}"))
 }
 
 fn one_of(value: Option<&String>, allowed: &[&str], path: &str) -> Result<()> {
@@ -121,6 +125,9 @@ fn pod(spec: &PodSpec) -> Result<()> {
         || "there is no API server to give a token".into(),
     )?;
     one_of(spec.os.as_ref().map(|os| &os.name), &["linux"], "spec.os.name")?;
+    if let Some(context) = &spec.security_context {
+        security::check_pod(context, "spec.securityContext")?;
+    }
     for (index, alias) in spec.host_aliases.iter().flatten().enumerate() {
         check(
             alias.ip.parse::<std::net::IpAddr>().is_ok(),
@@ -154,9 +161,9 @@ fn volume(manifest: &Manifest, volume: &Volume, path: &str) -> Result<()> {
         if let Some(limit) = &source.size_limit {
             let path = format!("{path}.emptyDir.sizeLimit");
             quantity::amount(limit, &path)?;
-            check(source.medium.as_deref() == Some("Memory"), &path, || {
-                "is not supported yet without medium: Memory".into()
-            })?;
+            if source.medium.as_deref() != Some("Memory") {
+                return Err(unsupported(&path, "without medium: Memory"));
+            }
         }
     }
     if let Some(source) = &volume.host_path {
@@ -224,11 +231,9 @@ fn container(manifest: &Manifest, container: &Container, path: &str) -> Result<(
     check(message.starts_with('/'), &format!("{path}.terminationMessagePath"), || {
         "must be absolute".into()
     })?;
-    let security = container.security_context.as_ref();
-    let privileged = security.and_then(|security| security.privileged) == Some(true);
-    check(!privileged, &format!("{path}.securityContext.privileged"), || {
-        "true is not supported".into()
-    })?;
+    if let Some(context) = &container.security_context {
+        security::check_container(context, &format!("{path}.securityContext"))?;
+    }
     quantity::wanted(container.resources.as_ref(), path)?;
     for (index, variable) in container.env.iter().flatten().enumerate() {
         let path = format!("{path}.env[{index}]");
@@ -250,9 +255,9 @@ fn container(manifest: &Manifest, container: &Container, path: &str) -> Result<(
             None | Some(0) => true,
             Some(port_on_host) => host && port_on_host == port.container_port,
         };
-        check(fits, &format!("{path}.hostPort"), || {
-            "is not supported yet without hostNetwork".into()
-        })?;
+        if !fits {
+            return Err(unsupported(&format!("{path}.hostPort"), "without hostNetwork"));
+        }
     }
     hooks(container, path, is_init)?;
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
@@ -328,6 +333,11 @@ mod tests {
         let spec = "{containers: [{name: a, image: x, volumeMounts: [{name: v, mountPath: /v}]}], \
                     volumes: [{name: v, configMap: {name: c, items: [{key: k, path: d/k}]}}]}";
         assert_eq!(fault("{name: a.b}", spec), "");
+        let restricted = "{containers: [{name: a, image: x, securityContext: {privileged: false, \
+                          allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}, procMount: \
+                          Default, seccompProfile: {type: RuntimeDefault}}}], securityContext: \
+                          {seccompProfile: {type: RuntimeDefault}}}";
+        assert_eq!(fault("{name: a}", restricted), "");
     }
 
     #[test]
@@ -376,6 +386,22 @@ mod tests {
                 "{containers: [{name: a, image: x, volumeMounts: [{name: v, mountPath: /v, subPath: \
                  ../x}]}], volumes: [{name: v, emptyDir: {}}]}",
                 "spec.containers[0].volumeMounts[0].subPath",
+            ),
+            (
+                "{name: a}",
+                "{containers: [{name: a, image: x}], volumes: [{name: v, emptyDir: {sizeLimit: 1Mi}}]}",
+                "spec.volumes[0].emptyDir.sizeLimit is not supported yet without medium: Memory",
+            ),
+            (
+                "{name: a}",
+                "{containers: [{name: a, image: x, ports: [{containerPort: 1, hostPort: 2}]}]}",
+                "spec.containers[0].ports[0].hostPort is not supported yet without hostNetwork",
+            ),
+            (
+                "{name: a}",
+                "{securityContext: {seccompProfile: {type: Localhost}}, containers: [{name: a, \
+                 image: x}]}",
+                "spec.securityContext.seccompProfile.type: Localhost is not supported yet",
             ),
             (
                 "{name: a}",
