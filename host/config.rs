@@ -236,6 +236,12 @@ impl Config {
             Some(path) => absolute(without_scheme(path))?,
             None => config.state.join(LISTEN),
         };
+        if config.shim.max_pods == 0 {
+            return Err(Error::Invalid(
+                "configuration: shim.max_pods = 0 leaves no place for any pod, the least is 1"
+                    .to_owned(),
+            ));
+        }
         Ok(config)
     }
 
@@ -280,6 +286,12 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("max_pod") && error.contains("line 4"), "{error}");
+    }
+
+    #[test]
+    fn a_shim_without_a_place_for_a_pod_is_refused() {
+        let error = load("[shim]\nmax_pods = 0\n", Overrides::default()).unwrap_err().to_string();
+        assert!(error.contains("shim.max_pods = 0"), "{error}");
     }
 
     #[test]

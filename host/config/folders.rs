@@ -12,8 +12,22 @@ use crate::error::{Error, Result};
 const OF_ROOT: u32 = 0o711;
 const OF_A_USER: u32 = 0o700;
 
-/// Makes the state folder, or finds the one that is there safe; see [`check_state`].
+/// What lies deepest in the state folder with a socket's limit on its path: a shim's socket.
+const DEEPEST_SOCKET: &str = "/shims/0123456789abcdef/shim.sock";
+/// Bytes of the longest path that a socket can have (sockaddr_un, less its last 0).
+const LONGEST_SOCKET: usize = 107;
+
+/// Makes the state folder, or finds the one that is there safe; see [`check_state`]. One whose
+/// path leaves no room for sockets is refused.
 pub fn make_state(path: &Path) -> Result<()> {
+    let (length, most) = (path.as_os_str().len(), LONGEST_SOCKET - DEEPEST_SOCKET.len());
+    if length > most {
+        return Err(Error::Invalid(format!(
+            "the path of state folder {} has {length} bytes, the most is {most}: sockets lie in \
+             it, whose paths have {LONGEST_SOCKET} at most",
+            path.display()
+        )));
+    }
     make(path)?;
     check_state(path)
 }
@@ -95,6 +109,13 @@ mod tests {
         make_state(&path).unwrap();
         make_root(&path).unwrap();
         check_state(&base.path().join("absent")).unwrap();
+    }
+
+    #[test]
+    fn a_path_without_room_for_sockets_is_refused_with_the_most() {
+        let base = tempfile::tempdir().unwrap();
+        let error = make_state(&base.path().join("x".repeat(70))).unwrap_err().to_string();
+        assert!(error.contains("the most is 74") && error.contains("107"), "{error}");
     }
 
     #[test]

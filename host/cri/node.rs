@@ -1,11 +1,12 @@
 //! RuntimeService's calls about the runtime itself.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::Path;
 
 use super::service::Service;
-use crate::error::Result;
-use crate::model::handler::StorePlace;
+use crate::error::{Error, Result};
+use crate::model::handler::Handler;
 use crate::proto::cri;
 
 /// The kubelet's own API version, which it asks for and expects back (its remote_runtime.go).
@@ -60,9 +61,7 @@ impl Service {
     /// Those that run today, the default one under both its names.
     fn handlers(&self) -> Vec<cri::RuntimeHandler> {
         let config = self.runtime.config();
-        let runs = |name: &String| {
-            config.handler(name).is_some_and(|handler| handler.store == StorePlace::Child)
-        };
+        let runs = |name: &String| config.handler(name).is_some_and(Handler::is_available);
         let names = std::iter::once(String::new()).chain(config.handler_names());
         names
             .filter(runs)
@@ -97,8 +96,43 @@ impl Service {
     ) -> Result<cri::UpdateRuntimeConfigResponse> {
         let network = request.runtime_config.and_then(|config| config.network_config);
         if let Some(network) = network.filter(|network| !network.pod_cidr.is_empty()) {
+            check_pod_cidr(&network.pod_cidr)?;
             self.runtime.set_pod_cidr(&network.pod_cidr).await?;
         }
         Ok(cri::UpdateRuntimeConfigResponse {})
+    }
+}
+
+/// One range for each family at most, separated by commas, as the kubelet joins a node's podCIDRs.
+fn check_pod_cidr(text: &str) -> Result<()> {
+    let is_range = |range: &str| {
+        let (address, length) = range.split_once('/')?;
+        let most = match address.parse::<IpAddr>().ok()? {
+            IpAddr::V4(_) => 32,
+            IpAddr::V6(_) => 128,
+        };
+        length.parse::<u8>().ok().filter(|length| *length <= most)
+    };
+    match text.split(',').find(|range| is_range(range).is_none()) {
+        Some(range) => Err(Error::Invalid(format!(
+            "pod_cidr {text:?}: {range:?} is no range of addresses like 10.244.0.0/24"
+        ))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_cidr_is_one_range_or_several() {
+        for good in ["10.244.1.0/24", "fd00::/64", "10.244.1.0/24,fd00:1::/64"] {
+            check_pod_cidr(good).unwrap();
+        }
+        for bad in ["10.244.0.0", "10.244.0.0/33", "fd00::/129", "x/8", "10.0.0.0/8,", "10.0.0/8"] {
+            let error = check_pod_cidr(bad).unwrap_err().to_string();
+            assert!(error.contains(bad), "{error}");
+        }
     }
 }

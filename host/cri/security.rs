@@ -10,7 +10,7 @@ use crate::proto::cri;
 use crate::proto::cri::NamespaceMode;
 use crate::proto::cri::security_profile::ProfileType;
 
-/// RunPodSandbox's config.
+/// RunPodSandbox's config. `readonly_rootfs` holds: a sandbox has no root file system at all.
 pub fn sandbox(config: &cri::PodSandboxConfig) -> Result<()> {
     let Some(linux) = &config.linux else { return Ok(()) };
     if let Some(name) = linux.sysctls.keys().min() {
@@ -20,6 +20,7 @@ pub fn sandbox(config: &cri::PodSandboxConfig) -> Result<()> {
     zero("security_context.run_as_user", context.run_as_user.as_ref())?;
     zero("security_context.run_as_group", context.run_as_group.as_ref())?;
     no_groups(&context.supplemental_groups)?;
+    merged_groups(context.supplemental_groups_policy)?;
     not_set("security_context.privileged", context.privileged)?;
     if let Some(options) = &context.namespace_options {
         namespaces(options)?;
@@ -39,6 +40,7 @@ pub fn container(config: &cri::ContainerConfig) -> Result<()> {
         return refuse(&format!("CDI_devices[{}]", device.name), "remove it");
     }
     config.mounts.iter().try_for_each(mount)?;
+    not_set("tty", config.tty)?;
     let context = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
     let Some(context) = context else { return Ok(()) };
     zero("security_context.run_as_user", context.run_as_user.as_ref())?;
@@ -50,6 +52,7 @@ pub fn container(config: &cri::ContainerConfig) -> Result<()> {
         );
     }
     no_groups(&context.supplemental_groups)?;
+    merged_groups(context.supplemental_groups_policy)?;
     not_set("security_context.privileged", context.privileged)?;
     if let Some(capabilities) = &context.capabilities {
         let mut added =
@@ -90,6 +93,17 @@ fn no_groups(groups: &[i64]) -> Result<()> {
             "leave it empty (fsGroup counts too)",
         ),
         None => Ok(()),
+    }
+}
+
+/// The kubelet sends STRICT only to a runtime that says it has it (RuntimeFeatures).
+fn merged_groups(policy: i32) -> Result<()> {
+    let field = "security_context.supplemental_groups_policy";
+    match known(policy, field)? {
+        cri::SupplementalGroupsPolicy::Merge => Ok(()),
+        cri::SupplementalGroupsPolicy::Strict => {
+            refuse(&format!("{field} = Strict"), "leave it at Merge")
+        }
     }
 }
 

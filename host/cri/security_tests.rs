@@ -73,6 +73,7 @@ fn what_a_kubelet_sends_by_default_passes() {
     sandbox(&sandbox_with(cri::LinuxSandboxSecurityContext {
         namespace_options: options,
         run_as_user: number(0),
+        readonly_rootfs: true,
         seccomp: profile_of(ProfileType::Unconfined),
         ..Default::default()
     }))
@@ -99,6 +100,13 @@ fn each_container_field_without_enforcement_is_refused_by_name() {
         ("run_as_group = 5", Context { run_as_group: number(5), ..context() }),
         ("run_as_username", Context { run_as_username: "app".into(), ..context() }),
         ("supplemental_groups", Context { supplemental_groups: vec![0, 7], ..context() }),
+        (
+            "supplemental_groups_policy = Strict",
+            Context {
+                supplemental_groups_policy: cri::SupplementalGroupsPolicy::Strict.into(),
+                ..context()
+            },
+        ),
         ("privileged", Context { privileged: true, ..context() }),
         ("SYS_ADMIN", Context { capabilities: added(&["SYS_ADMIN"], &[]), ..context() }),
         ("NET_RAW", Context { capabilities: added(&[], &["NET_RAW"]), ..context() }),
@@ -168,6 +176,7 @@ fn devices_and_special_mounts_are_refused_by_name() {
         ("image", at(|mount| mount.image = Some(cri::ImageSpec::default()))),
         ("uidMappings", at(|mount| mount.uid_mappings = vec![cri::IdMapping::default()])),
         ("mount_options", at(|mount| mount.mount_options = vec!["noexec".into()])),
+        ("tty", cri::ContainerConfig { tty: true, ..Default::default() }),
     ] {
         let error = container(&config).expect_err(says).to_string();
         assert!(error.contains(says), "{says}: {error}");
@@ -181,6 +190,13 @@ fn each_sandbox_field_without_enforcement_is_refused_by_name() {
     for (says, context) in [
         ("run_as_user = 1", Context { run_as_user: number(1), ..context() }),
         ("supplemental_groups", Context { supplemental_groups: vec![2000], ..context() }),
+        (
+            "supplemental_groups_policy = Strict",
+            Context {
+                supplemental_groups_policy: cri::SupplementalGroupsPolicy::Strict.into(),
+                ..context()
+            },
+        ),
         ("privileged", Context { privileged: true, ..context() }),
         (
             "seccomp_profile_path",

@@ -51,6 +51,7 @@ impl Socket {
     /// Listens at `path`, open to the owner and the group. A socket file that nobody listens on
     /// is replaced; a live one and any other file are errors.
     pub fn bind(path: &Path) -> Result<Self> {
+        check_length(path)?;
         clear(path)?;
         let doing = || format!("listening on {}", path.display());
         let address = SocketAddrUnix::new(path).map_err(Error::sys(doing()))?;
@@ -81,6 +82,20 @@ impl Socket {
             .await
             .map_err(|error| Error::Unavailable(format!("{doing}: {error}")))
     }
+}
+
+/// The kernel's sockaddr_un has room for 108 bytes, the last one 0.
+const LONGEST: usize = 107;
+
+fn check_length(path: &Path) -> Result<()> {
+    let length = path.as_os_str().len();
+    if length <= LONGEST {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "socket path {} has {length} bytes, the most is {LONGEST}: choose a shorter --listen or --state",
+        path.display()
+    )))
 }
 
 fn clear(path: &Path) -> Result<()> {
@@ -141,6 +156,13 @@ mod tests {
         assert!(error.contains("already listens"), "{error}");
         drop(socket);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_path_too_long_for_a_socket_is_told_with_the_most() {
+        let path = Path::new("/tmp").join("x".repeat(103));
+        let error = Socket::bind(&path).unwrap_err().to_string();
+        assert!(error.contains("has 108 bytes, the most is 107"), "{error}");
     }
 
     #[test]

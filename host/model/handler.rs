@@ -29,6 +29,13 @@ pub struct Handler {
     pub process: ProcessPlace,
 }
 
+impl Handler {
+    /// Whether it runs pods today.
+    pub fn is_available(self) -> bool {
+        self.store == StorePlace::Child
+    }
+}
+
 /// The handlers that are there without any configuration, by RuntimeClass handler name.
 pub const BUILT_IN: [(&str, Handler); 3] = [
     ("wasm", Handler { store: StorePlace::Child, process: ProcessPlace::Shared }),

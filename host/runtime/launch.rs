@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
+use rustix::io::Errno;
+
 use crate::error::{Error, Result};
 use crate::image::{Image, ImageConfig, ImageProgram, Search};
 use crate::model::container::{ContainerConfig, MountAccess};
@@ -207,16 +209,24 @@ pub fn mounts(config: &ContainerConfig) -> Result<Vec<PlannedMount>> {
     config.mounts.iter().map(plan).collect()
 }
 
-/// Makes a folder of each host path that is not there (containerd's and Docker's rule).
+/// Makes a folder of each host path that is not there (containerd's and Docker's rule). A path
+/// that can be no folder's is [`Error::Invalid`].
 pub fn host_paths(mounts: &[PlannedMount]) -> Result<()> {
     for mount in mounts {
         let path = &mount.host_path;
-        let there = path
-            .try_exists()
-            .map_err(Error::io(format!("looking at mount source {}", path.display())))?;
-        if !there {
-            std::fs::create_dir_all(path)
-                .map_err(Error::io(format!("making mount source {}", path.display())))?;
+        let failed = |error: std::io::Error| match Errno::from_io_error(&error) {
+            // A file or a link to nowhere is in its way, or its links run in a circle.
+            Some(Errno::NOTDIR | Errno::EXIST | Errno::LOOP | Errno::NAMETOOLONG) => {
+                Error::Invalid(format!(
+                    "mount {:?}: the host path {} cannot be made: {error}",
+                    mount.container_path,
+                    path.display()
+                ))
+            }
+            _ => Error::io(format!("making mount source {}", path.display()))(error),
+        };
+        if !path.try_exists().map_err(failed)? {
+            std::fs::create_dir_all(path).map_err(failed)?;
         }
     }
     Ok(())
@@ -252,11 +262,32 @@ pub fn applied(resources: &Resources) -> Result<Resources> {
     if !resources.cpuset_cpus.is_empty() {
         CpuSet::parse(&resources.cpuset_cpus).map_err(Error::Invalid)?;
     }
+    check_memory_nodes(&resources.cpuset_mems)?;
     Ok(Resources {
         memory_limit: resources.memory_limit,
         cpuset_cpus: resources.cpuset_cpus.clone(),
         ..Resources::default()
     })
+}
+
+/// Where a guest's memory lies follows from its CPUs: it is taken from the node of the thread that
+/// touches it first. A node that this machine has not is a mistake all the same.
+pub fn check_memory_nodes(list: &str) -> Result<()> {
+    if list.is_empty() {
+        return Ok(());
+    }
+    let nodes = CpuSet::parse(list).map_err(|_| {
+        Error::Invalid(format!("cpuset_mems {list:?} is no list of memory nodes like 0-1,3"))
+    })?;
+    // A kernel without nodes has one.
+    let online = std::fs::read_to_string("/sys/devices/system/node/online").unwrap_or_default();
+    let machine = CpuSet::parse(&online).unwrap_or_else(|_| CpuSet::from_iter([0]));
+    match nodes.iter().find(|node| !machine.contains(*node)) {
+        Some(absent) => Err(Error::Invalid(format!(
+            "cpuset_mems {list:?} names memory node {absent}, this machine has {machine}"
+        ))),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

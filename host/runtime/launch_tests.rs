@@ -156,8 +156,25 @@ fn a_missing_host_path_becomes_a_folder() {
         host_path: path.clone(),
         access: MountAccess::ReadWrite,
     };
-    host_paths(&[planned]).unwrap();
+    host_paths(std::slice::from_ref(&planned)).unwrap();
     assert!(path.is_dir());
+
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    std::os::unix::fs::symlink("/nowhere/at/all", folder.path().join("dangling")).unwrap();
+    for bad in ["file/below", "dangling"] {
+        let host_path = folder.path().join(bad);
+        let error = host_paths(&[PlannedMount { host_path, ..planned.clone() }]).unwrap_err();
+        assert!(matches!(&error, Error::Invalid(text) if text.contains(bad)), "{error:?}");
+    }
+}
+
+#[test]
+fn a_memory_node_that_the_machine_lacks_is_named() {
+    check_memory_nodes("").unwrap();
+    check_memory_nodes("0").unwrap();
+    let error = check_memory_nodes("0,4097").unwrap_err().to_string();
+    assert!(error.contains("memory node 4097"), "{error}");
+    assert!(check_memory_nodes("x").unwrap_err().to_string().contains("memory nodes"));
 }
 
 #[test]
@@ -190,5 +207,6 @@ fn only_what_is_applied_is_kept_of_resources() {
     assert_eq!((kept.memory_limit, kept.cpu_shares), (1 << 20, 0));
     assert_eq!(kept.cpuset_cpus, "0-1");
     assert!(applied(&Resources { memory_limit: -1, ..asked.clone() }).is_err());
+    assert!(applied(&Resources { cpuset_mems: "4097".to_owned(), ..asked.clone() }).is_err());
     assert!(applied(&Resources { cpuset_cpus: "x".to_owned(), ..asked }).is_err());
 }

@@ -14,7 +14,7 @@ use super::change::Change;
 use super::client::{answer_within, failure};
 use super::records::now;
 use super::shims::{Seat, Shim};
-use super::{Runtime, cgroup, etc_layer, sweep};
+use super::{Runtime, cgroup, etc_layer, launch, sweep};
 use crate::error::{Error, Result};
 use crate::model::container::{ContainerState, ContainerVerb, Exit, Reason};
 use crate::model::cpuset::CpuSet;
@@ -72,10 +72,9 @@ impl Runtime {
             etc_layer::check_dns(dns)?;
         }
         let Handler { store, process } = self.config.handler(name).ok_or_else(|| {
-            Error::Invalid(format!(
-                "no runtime handler {name:?}; there are {}",
-                self.config.handler_names().join(", ")
-            ))
+            let mut names = self.config.handler_names();
+            names.retain(|name| self.config.handler(name).is_some_and(Handler::is_available));
+            Error::Invalid(format!("no runtime handler {name:?}; there are {}", names.join(", ")))
         })?;
         match store {
             StorePlace::Child => Ok(process),
@@ -149,6 +148,9 @@ impl Runtime {
         let cpuset_cpus = cpus.unwrap_or_default();
         if !cpuset_cpus.is_empty() {
             CpuSet::parse(&cpuset_cpus).map_err(Error::Invalid)?;
+        }
+        if let Some(resources) = &sandbox.config.resources {
+            launch::check_memory_nodes(&resources.cpuset_mems)?;
         }
         Ok(wire::CreateSandboxRequest {
             id: sandbox.id.to_string(),

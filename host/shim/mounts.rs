@@ -199,10 +199,17 @@ struct Source {
     kind: FileType,
 }
 
+/// What the mount asks for may not be there to be had: a file where a folder is wanted, a path
+/// through a file, links in a circle. That is the caller's error.
 fn failed(mount: &MountSpec) -> impl Fn(Errno) -> Error + '_ {
-    |errno| Error::Io {
-        doing: format!("mounting {} at {}", mount.host_path.display(), mount.container_path),
-        source: errno.into(),
+    |errno| {
+        let doing = format!("mounting {} at {}", mount.host_path.display(), mount.container_path);
+        match errno {
+            Errno::NOTDIR | Errno::ISDIR | Errno::LOOP | Errno::NAMETOOLONG | Errno::NOENT => {
+                Error::Invalid(format!("{doing}: {}", io::Error::from(errno)))
+            }
+            _ => Error::Io { doing, source: errno.into() },
+        }
     }
 }
 
