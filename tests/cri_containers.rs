@@ -247,6 +247,13 @@ async fn stats_are_of_running_containers() {
     assert!(stats.memory.unwrap().working_set_bytes.unwrap().value > 0);
     let layer = stats.writable_layer.clone().unwrap();
     assert!(layer.timestamp > 0 && layer.fs_id.is_some());
+    // Writable roots are the containers' file system, apart from the images.
+    let usage = daemon.images().image_fs_info(cri::ImageFsInfoRequest {}).await.unwrap();
+    let usage = usage.into_inner();
+    let (containers, images) = (&usage.container_filesystems[0], &usage.image_filesystems[0]);
+    assert_eq!(containers.fs_id, images.fs_id);
+    let used = |of: &cri::FilesystemUsage| of.used_bytes.unwrap().value;
+    assert!(used(containers) < used(images), "{containers:?} {images:?}");
     let request = cri::ContainerStatsRequest { container_id: "no-such".into() };
     assert_eq!(client.container_stats(request).await.unwrap_err().code(), Code::NotFound);
 }

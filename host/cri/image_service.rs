@@ -1,6 +1,8 @@
 //! CRI's ImageService. Images belong to the node, so realms do not matter here.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
@@ -9,7 +11,7 @@ use super::convert::image;
 use super::runtime_service::not_given;
 use super::service::{Service, answer, now};
 use crate::error::{Error, Result as Outcome};
-use crate::image::Image;
+use crate::image::{Image, Usage};
 use crate::model::container::{Container, ContainerState};
 use crate::proto::cri::image_service_server::ImageService;
 use crate::proto::cri::{self, *};
@@ -65,14 +67,7 @@ impl ImageService for Service {
     }
 
     async fn image_fs_info(&self, _: Request<ImageFsInfoRequest>) -> Answer<ImageFsInfoResponse> {
-        answer(self.runtime.images().usage().map(|usage| {
-            // Images and writable roots lie in one file system, so both say the same.
-            let usage = image::filesystem(&usage, now());
-            ImageFsInfoResponse {
-                image_filesystems: vec![usage.clone()],
-                container_filesystems: vec![usage],
-            }
-        }))
+        answer(self.filesystems().await)
     }
 
     type StreamImagesStream = tokio_stream::Empty<Result<StreamImagesResponse, Status>>;
@@ -86,6 +81,20 @@ impl ImageService for Service {
 }
 
 impl Service {
+    /// The kubelet reads the first of each list, and takes them for one file system when their
+    /// mount points are the same text.
+    async fn filesystems(&self) -> Outcome<cri::ImageFsInfoResponse> {
+        let images = self.runtime.images().usage()?;
+        let (roots, size) = self.runtime.writable_usage().await;
+        let is_one = device(&roots) == device(&images.mountpoint);
+        let mountpoint = if is_one { images.mountpoint.clone() } else { roots };
+        let containers = Usage { mountpoint, bytes: size.bytes, inodes: size.inodes };
+        Ok(cri::ImageFsInfoResponse {
+            image_filesystems: vec![image::filesystem(&images, now())],
+            container_filesystems: vec![image::filesystem(&containers, now())],
+        })
+    }
+
     async fn remove(&self, reference: &str) -> Outcome<cri::RemoveImageResponse> {
         let images = self.runtime.images();
         if let Some(found) = images.get(reference)
@@ -107,6 +116,10 @@ impl Service {
 pub(super) fn needing(runtime: &Runtime, image: &str) -> Option<Arc<Container>> {
     let mut all = runtime.containers_of_image(image).into_iter();
     all.find(|container| !matches!(container.state, ContainerState::Exited { .. }))
+}
+
+fn device(folder: &Path) -> Option<u64> {
+    std::fs::metadata(folder).map(|found| found.dev()).ok()
 }
 
 /// What crictl inspecti shows besides the image: its OCI configuration and its programs.

@@ -11,6 +11,7 @@ mod exec;
 mod exec_codes;
 mod exits;
 mod folders;
+mod footprint;
 mod held;
 mod index;
 mod launch;
@@ -21,6 +22,7 @@ mod recovery;
 mod sandboxes;
 mod shim_process;
 mod shims;
+mod sizes;
 mod stats;
 mod stop;
 mod sweep;
@@ -47,6 +49,8 @@ use crate::model::resources::Resources;
 use crate::model::sandbox::{Realm, Sandbox, SandboxConfig};
 use crate::network::Network;
 
+pub use footprint::Size;
+
 /// The core, shared by every socket. Every method that changes something is durable when it
 /// returns, and runs to its end even if its caller goes away.
 pub struct Runtime {
@@ -56,7 +60,7 @@ pub struct Runtime {
     records: Arc<Records>,
     shims: Arc<Shims>,
     network: Arc<Network>,
-    sizes: stats::Sizes,
+    sizes: Arc<sizes::Sizes>,
     exec_codes: ExecCodes,
     /// Guests' threads that stayed in a system call although interrupted, since the start.
     stuck_threads: AtomicU64,
@@ -92,9 +96,8 @@ pub struct ContainerUsage {
     pub memory: u64,
     pub memory_limit: u64,
     pub threads: u32,
-    /// Bytes and inodes of the writable root.
-    pub writable_bytes: u64,
-    pub writable_inodes: u64,
+    /// What the writable root holds; `None` where it was not measured yet.
+    pub writable: Option<Size>,
 }
 
 /// A sandbox's own use, without its containers'.
@@ -276,6 +279,11 @@ impl Runtime {
     /// Ready sandboxes that match.
     pub async fn sandbox_usage(&self, filter: &Filter) -> Result<Vec<SandboxUsage>> {
         Ok(self.usage_of_sandboxes(self.sandboxes(filter)).await)
+    }
+
+    /// Where writable roots lie, and what all of them hold that have been measured.
+    pub async fn writable_usage(&self) -> (PathBuf, Size) {
+        (self.folders.roots(), self.size_of_roots().await)
     }
 
     /// Remembers the kubelet's pod CIDR (UpdateRuntimeConfig).

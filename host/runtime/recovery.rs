@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Runtime;
 use super::cgroup::{self, Group};
 use super::change::Change;
 use super::client::{Client, NoContact};
@@ -27,7 +28,6 @@ use super::index::ShimRecord;
 use super::records::{Records, now};
 use super::sandboxes;
 use super::shims::{Setup, Shim, Shims};
-use super::{Runtime, stats};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::image::ImageStore;
@@ -73,7 +73,7 @@ pub async fn open(
         images,
         folders,
         records,
-        sizes: stats::Sizes::default(),
+        sizes: Arc::default(),
         exec_codes: Default::default(),
         stuck_threads: Default::default(),
         _lock: lock,

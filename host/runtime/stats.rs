@@ -1,38 +1,23 @@
-//! What containers and sandboxes use: shims count, the writable roots are measured here.
+//! What containers and sandboxes use: shims count, and the writable roots are measured.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 
-use super::sweep::{self, Size};
-use super::{ContainerUsage, Runtime, SandboxUsage};
+use super::sizes::Reading;
+use super::{ContainerUsage, Filter, Runtime, SandboxUsage, Size};
 use crate::model::container::{Container, ContainerState};
-use crate::model::ids::{ContainerId, SandboxId, ShimId};
+use crate::model::ids::{SandboxId, ShimId};
 use crate::model::sandbox::{Sandbox, SandboxState};
 use crate::proto::shim as wire;
 
-/// How long a measured size is given out again.
-const FRESH: Duration = Duration::from_secs(10);
 /// A shim that takes longer is left out of the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Containers that a question to the shims names at most.
 const NAMED_MAX: usize = 16;
-
-/// Sizes of writable roots, as last measured.
-#[derive(Default)]
-pub struct Sizes(Mutex<Known>);
-
-type Known = HashMap<ContainerId, (Instant, Size)>;
-
-impl Sizes {
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// What the shims counted, by id.
 #[derive(Default)]
@@ -55,7 +40,7 @@ impl Runtime {
         let shims = holders.into_iter().filter_map(|id| self.records.sandbox(id)?.shim.clone());
         let counted = self.count(shims.collect(), ids).await;
         self.measure(&running).await;
-        let sizes = self.sizes.lock();
+        let sizes = self.sizes.read();
         running.iter().filter_map(|container| usage(container, &counted, &sizes)).collect()
     }
 
@@ -79,7 +64,7 @@ impl Runtime {
             .cloned()
             .collect();
         self.measure(&running).await;
-        let sizes = self.sizes.lock();
+        let sizes = self.sizes.read();
         let of_sandbox = |sandbox: &Arc<Sandbox>| {
             let stats = counted.sandboxes.get(sandbox.id.as_str())?;
             let held = containers.get(&sandbox.id).into_iter().flatten();
@@ -130,32 +115,29 @@ impl Runtime {
         counted
     }
 
-    /// Makes the sizes of the containers' writable roots known, where they are not from a moment
-    /// ago.
     async fn measure(&self, containers: &[Arc<Container>]) {
-        let stale: Vec<_> = {
-            let now = Instant::now();
-            let mut known = self.sizes.lock();
-            known.retain(|_, (when, _)| now.duration_since(*when) < FRESH);
-            containers.iter().filter(|container| !known.contains_key(&container.id)).collect()
-        };
-        if stale.is_empty() {
-            return;
-        }
-        let upper = |id: &ContainerId| self.folders.root_of(id).join("upper");
-        let stale: Vec<_> = stale.iter().map(|c| (c.id.clone(), upper(&c.id))).collect();
-        let measured = tokio::task::spawn_blocking(move || {
-            let measure = |(id, path): (_, PathBuf)| (id, (Instant::now(), sweep::measure(&path)));
-            stale.into_iter().map(measure).collect::<Vec<_>>()
-        });
-        let measured = measured.await.unwrap_or_default();
-        self.sizes.lock().extend(measured);
+        let ids = containers.iter().map(|container| &container.id);
+        self.sizes.refresh(ids, |id| self.folders.root_of(id).join("upper")).await;
+    }
+
+    pub(super) async fn size_of_roots(&self) -> Size {
+        let containers = self.containers(&Filter::default());
+        self.measure(&containers).await;
+        let sizes = self.sizes.read();
+        let known = containers.iter().filter_map(|container| sizes.get(&container.id));
+        known.fold(Size::default(), |sum, size| Size {
+            bytes: sum.bytes.saturating_add(size.bytes),
+            inodes: sum.inodes.saturating_add(size.inodes),
+        })
     }
 }
 
-fn usage(container: &Arc<Container>, counted: &Counted, sizes: &Known) -> Option<ContainerUsage> {
+fn usage(
+    container: &Arc<Container>,
+    counted: &Counted,
+    sizes: &Reading<'_>,
+) -> Option<ContainerUsage> {
     let stats = counted.containers.get(container.id.as_str())?;
-    let size = sizes.get(&container.id).map(|(_, size)| *size).unwrap_or_default();
     Some(ContainerUsage {
         container: container.clone(),
         timestamp: stats.timestamp,
@@ -163,7 +145,6 @@ fn usage(container: &Arc<Container>, counted: &Counted, sizes: &Known) -> Option
         memory: stats.memory,
         memory_limit: stats.memory_limit,
         threads: stats.threads,
-        writable_bytes: size.bytes,
-        writable_inodes: size.inodes,
+        writable: sizes.get(&container.id),
     })
 }

@@ -1,5 +1,5 @@
-//! Folders that vanish and folders that are measured: containers' writable roots, which hostile
-//! guests filled. Never follows a link, needs few descriptors however deep the tree is.
+//! Folders that vanish: containers' writable roots, which hostile guests filled. Never follows a
+//! link, needs few descriptors however deep the tree is.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -114,55 +114,6 @@ fn is_folder(at: &OwnedFd, entry: &rustix::fs::DirEntry) -> rustix::io::Result<b
     })
 }
 
-/// What a folder holds on disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Size {
-    pub bytes: u64,
-    pub inodes: u64,
-}
-
-/// How deep and how far [`measure`] looks; what lies beyond is not counted.
-const DEPTH_MAX: usize = 64;
-const ENTRIES_MAX: u64 = 200_000;
-
-/// Measures what a folder holds, itself not counted. Blocks.
-pub fn measure(folder: &Path) -> Size {
-    let mut size = Size::default();
-    if let Ok(top) = open_to_read(CWD, folder) {
-        add(&top, 0, &mut size);
-    }
-    size
-}
-
-fn open_to_read<P: rustix::path::Arg>(at: impl AsFd, name: P) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
-    openat(at, name, flags, Mode::empty())
-}
-
-/// What cannot be read or vanishes meanwhile is not counted: the guest goes on working.
-fn add(folder: &OwnedFd, depth: usize, size: &mut Size) {
-    let Ok(entries) = Dir::read_from(folder) else { return };
-    for entry in entries.flatten() {
-        if is_dot(entry.file_name()) {
-            continue;
-        }
-        if size.inodes >= ENTRIES_MAX {
-            return;
-        }
-        if let Ok(stat) = statat(folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
-            size.inodes += 1;
-            // The kernel counts st_blocks in 512 bytes whatever the file system.
-            size.bytes += u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
-        }
-        if depth < DEPTH_MAX
-            && is_folder(folder, &entry).unwrap_or(false)
-            && let Ok(inner) = open_to_read(folder, entry.file_name())
-        {
-            add(&inner, depth + 1, size);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -213,19 +164,7 @@ mod tests {
             at = open_folder(&at, "deep").unwrap();
         }
         drop(at);
-        assert!(measure(&tree).inodes > 0);
         remove(&tree).unwrap();
         assert!(!tree.exists());
-    }
-
-    #[test]
-    fn files_and_folders_are_measured() {
-        let base = tempfile::tempdir().unwrap();
-        fs::create_dir(base.path().join("a")).unwrap();
-        fs::write(base.path().join("a/file"), vec![1u8; 10_000]).unwrap();
-        let size = measure(base.path());
-        assert_eq!(size.inodes, 2);
-        assert!(size.bytes >= 8192, "{size:?}");
-        assert_eq!(measure(&base.path().join("absent")), Size::default());
     }
 }

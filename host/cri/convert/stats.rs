@@ -18,13 +18,13 @@ pub fn of_container(usage: &ContainerUsage, root: &Path) -> cri::ContainerStats 
         attributes: Some(container::attributes(&usage.container)),
         cpu: Some(cpu(usage.timestamp, usage.cpu_nanos)),
         memory: Some(memory(usage.timestamp, usage.memory, usage.memory_limit)),
-        writable_layer: Some(cri::FilesystemUsage {
+        writable_layer: usage.writable.map(|size| cri::FilesystemUsage {
             timestamp: usage.timestamp,
             fs_id: Some(cri::FilesystemIdentifier {
                 mountpoint: root.to_string_lossy().into_owned(),
             }),
-            used_bytes: count(usage.writable_bytes),
-            inodes_used: count(usage.writable_inodes),
+            used_bytes: count(size.bytes),
+            inodes_used: count(size.inodes),
         }),
         swap: None,
         io: None,
