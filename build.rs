@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     configure().compile_fds(cri)?;
 
     let own = protox::compile(["shim/v1/shim.proto", "pod/v1/pod.proto"], ["proto"])?;
+    std::fs::write(out.join("own.binpb"), prost_bytes(&own))?;
     let mut config = Config::new();
     config.bytes(["."]);
     configure().compile_fds_with_config(own, config)?;

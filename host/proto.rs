@@ -21,6 +21,10 @@ pub mod pod {
 /// CRI's descriptor set, for the test that holds it against the published one.
 pub const CRI_DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cri.binpb"));
 
+/// The descriptor set of wasmpod's own protocols, for the test that holds the shim's against the
+/// list of its version.
+pub const OWN_DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/own.binpb"));
+
 /// The versions of shim.proto that this build speaks, as daemon and as shim, the newest first.
 /// Whoever adds one keeps the one before: an upgraded daemon serves the shims that it finds.
 pub const SHIM_PROTOCOLS: [u32; 1] = [1];

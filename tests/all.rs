@@ -22,6 +22,7 @@ mod registry;
 mod run;
 mod runtime_operations;
 mod runtime_recovery;
+mod shim_descriptor;
 mod shim_pool;
 mod shim_process;
 mod stuck;

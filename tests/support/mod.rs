@@ -26,6 +26,7 @@
 
 mod cleanup;
 mod daemon;
+pub mod descriptor;
 mod guests;
 mod logs;
 mod messages;
