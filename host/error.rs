@@ -13,6 +13,9 @@ pub enum Error {
     /// `what` is a noun: sandbox, container, image, pod.
     #[error("{what} {id:?} not found")]
     NotFound { what: &'static str, id: String },
+    /// As `NotFound`, of an image that is asked for elsewhere.
+    #[error("registry {registry} has no image {name}")]
+    NotInRegistry { registry: String, name: String },
     #[error("{what} id {id:?} is ambiguous: {count} match")]
     Ambiguous { what: &'static str, id: String, count: usize },
     #[error("name {name:?} is reserved for {holder}")]
@@ -82,6 +85,9 @@ impl Error {
     pub fn copy(&self) -> Self {
         match self {
             Self::NotFound { what, id } => Self::NotFound { what, id: id.clone() },
+            Self::NotInRegistry { registry, name } => {
+                Self::NotInRegistry { registry: registry.clone(), name: name.clone() }
+            }
             Self::Ambiguous { what, id, count } => {
                 Self::Ambiguous { what, id: id.clone(), count: *count }
             }

@@ -8,7 +8,7 @@ use crate::error::{Error, cut};
 /// Exhaustive, so that a new error has to choose.
 pub fn code(error: &Error) -> Code {
     match error {
-        Error::NotFound { .. } => Code::NotFound,
+        Error::NotFound { .. } | Error::NotInRegistry { .. } => Code::NotFound,
         Error::NameReserved { .. } => Code::AlreadyExists,
         Error::WrongState { .. } | Error::Precondition(_) => Code::FailedPrecondition,
         Error::Ambiguous { .. } | Error::Invalid(_) | Error::Refused(_) => Code::InvalidArgument,

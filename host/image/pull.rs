@@ -297,7 +297,7 @@ async fn ranked(session: &Session, index: ImageIndex) -> Result<Vec<(Blob, u8)>>
 /// What an index's entry names.
 async fn document(session: &Session, blob: &Blob) -> Result<Document> {
     let document = session.document(&blob.digest).await.map_err(|error| match error {
-        Error::NotFound { .. } => {
+        Error::NotInRegistry { .. } => {
             Error::Invalid(format!("its registry lacks the manifest {}", blob.digest))
         }
         other => other,

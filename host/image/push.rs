@@ -63,7 +63,13 @@ impl ImageStore {
         .await?;
         let pushed = self.send(&name, (&plan, &manifest), (auth, told)).await;
         drop(busy);
-        pushed.map_err(|error| about(error, &name.to_string()))
+        pushed.map_err(|error| match error {
+            Error::NotInRegistry { registry, .. } => Error::Invalid(format!(
+                "registry {registry} has no repository {} that can be pushed to",
+                name.split().1
+            )),
+            other => about(other, &name.to_string()),
+        })
     }
 
     async fn send(

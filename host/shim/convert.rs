@@ -40,6 +40,7 @@ pub fn status(error: Error) -> Status {
         // Neither registries nor networks are a shim's business.
         Error::Io { .. }
         | Error::RegistryUnavailable(_)
+        | Error::NotInRegistry { .. }
         | Error::Unsigned(_)
         | Error::Network(_)
         | Error::Internal(_) => GrpcCode::Internal,

@@ -102,6 +102,10 @@ async fn what_cannot_be_pushed_is_told_in_a_sentence() {
         let error = store.push(image, target, None).await.unwrap_err().to_string();
         assert!(error.contains(part) && !error.contains('\n'), "{error}");
     }
+    fake.rule(|seen, _| (seen.method == "POST").then(|| reply(404, &[], "")));
+    let error = store.push("app:1", &target, None).await.unwrap_err().to_string();
+    let place = fake.host();
+    assert_eq!(error, format!("registry {place} has no repository o/app that can be pushed to"));
     fake.rule(|seen, _| (seen.method == "POST").then(|| reply(202, &[], "")));
     let error = store.push("app:1", &target, None).await.unwrap_err().to_string();
     assert!(error.contains("does not say where"), "{error}");

@@ -57,6 +57,7 @@ async fn a_kubelet_pulls_lists_inspects_and_removes() {
     let absent = format!("{}/team/none:1", real.host);
     let status = images.pull_image(request(&absent, None)).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::NotFound, "{status}");
+    assert_eq!(status.message(), format!("registry {} has no image {absent}", real.host));
     let mut unknown = request(&name, None);
     unknown.image.as_mut().unwrap().runtime_handler = "runc".to_owned();
     let status = images.pull_image(unknown).await.unwrap_err();

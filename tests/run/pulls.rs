@@ -58,7 +58,9 @@ async fn a_pull_that_fails_backs_off_and_comes_right_with_the_registry() {
     let told = running.told();
     for line in [
         format!(
-            "Warning Failed container a: Failed to pull image \"{image}\": image \"{image}\" not found"
+            "Warning Failed container a: Failed to pull image \"{image}\": registry {} has no image \
+             {image}",
+            fake.host()
         ),
         "Warning Failed container a: Error: ErrImagePull".to_owned(),
         format!("Normal BackOff container a: Back-off pulling image \"{image}\""),

@@ -181,7 +181,8 @@ impl Client {
             }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(access.denied("")),
             StatusCode::NOT_FOUND => {
-                Err(Fault::elsewhere(Error::not_found("image", access.name.clone())))
+                let (registry, name) = (access.endpoint.shown.clone(), access.name.clone());
+                Err(Fault::elsewhere(Error::NotInRegistry { registry, name }))
             }
             _ => {
                 let mut fault = refusal(&access.endpoint.shown, status, response.headers());

@@ -131,7 +131,7 @@ impl Session {
 /// A part that a registry lacks is no image that is not found.
 pub fn missing(fault: Fault, blob: &Blob, place: &str) -> Fault {
     match fault.error {
-        Error::NotFound { .. } => Fault::elsewhere(Error::Invalid(format!(
+        Error::NotInRegistry { .. } => Fault::elsewhere(Error::Invalid(format!(
             "registry {place} has its manifest, but not its blob {}",
             blob.digest
         ))),

@@ -72,7 +72,7 @@ impl Session {
         let request = Request { method: Method::HEAD, path: &path, accept: "*/*", from: 0 };
         match self.client.send(access, &request).await {
             Ok(_) => return Ok(Sent::Before),
-            Err(Fault { error: Error::NotFound { .. }, .. }) => {}
+            Err(Fault { error: Error::NotInRegistry { .. }, .. }) => {}
             Err(fault) => return Err(fault),
         }
         let begin = Delivery {

@@ -50,7 +50,7 @@ impl Repository for Session {
     async fn manifest(&self, tag: &str) -> Result<Option<Vec<u8>>> {
         match self.document(tag).await {
             Ok(document) => Ok(Some(document.bytes)),
-            Err(Error::NotFound { .. }) => Ok(None),
+            Err(Error::NotInRegistry { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
