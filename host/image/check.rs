@@ -39,9 +39,12 @@ fn called(record: &Record) -> &str {
     record.tags.first().or(record.digests.first()).unwrap_or(&record.id)
 }
 
-fn again(record: &Record) -> String {
-    let name = called(record);
-    format!("bring the image in again: `wasmpod rmi {name}`, then `wasmpod import` or `pull`")
+/// What is there is not fetched again, so a blob goes with all images that have it.
+fn again(users: &[&Record]) -> String {
+    let names = users.iter().map(|record| called(record)).collect::<Vec<_>>().join(" ");
+    format!(
+        "bring every image that has it in again: `wasmpod rmi {names}`, then `wasmpod import` or `pull`"
+    )
 }
 
 fn images(shared: &Shared) -> Result<Vec<Finding>> {
@@ -65,11 +68,11 @@ fn images(shared: &Shared) -> Result<Vec<Finding>> {
                     *digest,
                     format!("the blob is damaged: its content has the digest sha256:{hex}; image {image} runs, but cannot be pushed or saved"),
                 )
-                .mend(again(record)),
+                .mend(again(records)),
             ),
             Err(error) => found.push(
                 Finding::error(*digest, format!("a blob of image {image} cannot be read: {error}"))
-                    .mend(again(record)),
+                    .mend(again(records)),
             ),
         }
     }

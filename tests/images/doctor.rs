@@ -56,6 +56,19 @@ async fn each_kind_of_damage_is_found_and_has_its_cure() {
     assert!(damaged.what.contains("is damaged") && damaged.mend.contains("wasmpod rmi"));
     replace(&blob, &config);
 
+    // One that images share goes with all of them.
+    let layout = kit.layout("three");
+    let tars = [layer(&[Entry::File("x", b"x")]), layer(&[Entry::File("c.wasm", &module(3))])];
+    let manifest = layout.classic(("wasi", "wasm"), &["/c.wasm"], &tars);
+    store.import(&layout.of(manifest), "three").await.unwrap();
+    let blob = root.join("images/blobs/sha256").join(&digest(&tars[0])[7..]);
+    replace(&blob, b"");
+    let found = store.check().await.unwrap();
+    let mend = &errors(&found)[0].mend;
+    assert!(mend.contains("two:latest") && mend.contains("three:latest"), "{mend}");
+    replace(&blob, &tars[0]);
+    store.remove("three", |_| false).await.unwrap();
+
     std::fs::remove_file(&image.programs[0].file).unwrap();
     let found = store.check().await.unwrap();
     let [damaged] = errors(&found)[..] else { panic!("{found:?}") };

@@ -118,6 +118,7 @@ async fn a_classic_images_layers_are_merged_as_oci_says() {
         Entry::File("data/old", b"x"),
         Entry::File("data/deep/old", b"x"),
         Entry::File("was-file", b"x"),
+        Entry::Owned("etc/theirs", 4711),
     ]);
     let upper = layer(&[
         Entry::File("etc/.wh.gone", b""),
@@ -155,8 +156,9 @@ async fn a_classic_images_layers_are_merged_as_oci_says() {
     let paths: Vec<&str> = image.programs.iter().map(|program| program.path.as_str()).collect();
     assert_eq!(paths, ["/abs.wasm", "/app/app.wasm", "/app/same.wasm"]);
 
-    // The overlay says so, too, where this user may mount one.
+    // The overlay says so, too, where this user may mount one and give files away.
     if rustix::process::geteuid().is_root() {
+        assert_eq!((metadata("etc/theirs").uid(), metadata("etc/theirs").gid()), (4711, 4711));
         let mounted = Overlay::mount(&kit, &image);
         let there = files(&mounted.at);
         let expected = [
@@ -168,6 +170,7 @@ async fn a_classic_images_layers_are_merged_as_oci_says() {
             "data/deep/new",
             "data/new",
             "etc/kept",
+            "etc/theirs",
         ];
         assert_eq!(there, expected);
         assert_eq!(std::fs::read_to_string(mounted.at.join("bin/through-link")).unwrap(), "y");

@@ -162,6 +162,8 @@ pub enum Entry<'a> {
     Symlink(&'a str, &'a str),
     HardLink(&'a str, &'a str),
     Other(&'a str, tar::EntryType),
+    /// An empty file of this user and group.
+    Owned(&'a str, u64),
 }
 
 /// A tar with exactly these names, however odd.
@@ -180,6 +182,7 @@ pub fn layer(entries: &[Entry<'_>]) -> Vec<u8> {
             Entry::Symlink(name, to) => (name, *to, tar::EntryType::Symlink, b""),
             Entry::HardLink(name, to) => (name, *to, tar::EntryType::Link, b""),
             Entry::Other(name, kind) => (name, "", *kind, b""),
+            Entry::Owned(name, _) => (name, "", tar::EntryType::Regular, b""),
         };
         header.set_entry_type(kind);
         // Past the library, which would refuse what is tested here.
@@ -188,6 +191,10 @@ pub fn layer(entries: &[Entry<'_>]) -> Vec<u8> {
         header.set_size(content.len() as u64);
         header.set_uid(rustix::process::geteuid().as_raw().into());
         header.set_gid(rustix::process::getegid().as_raw().into());
+        if let Entry::Owned(_, id) = entry {
+            header.set_uid(*id);
+            header.set_gid(*id);
+        }
         header.set_cksum();
         builder.append(&header, content).unwrap();
     }

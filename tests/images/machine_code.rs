@@ -234,3 +234,17 @@ async fn a_file_that_is_not_what_its_digest_says_is_not_compiled() {
     let error = store.code(&digest(&module(6)), &file).await.unwrap_err().to_string();
     assert!(error.contains("a.wasm") && error.contains("its content changed"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_collects_code_that_no_shim_of_its_engine_can_map() {
+    let mut daemon = crate::support::Daemon::start().await;
+    daemon.import("hello").await;
+    let codes = daemon.root().join("code");
+    let own = files(&codes);
+    assert_eq!(own.len(), 2, "code and its record: {own:?}");
+    daemon.kill();
+    std::fs::create_dir(codes.join("0123456789abcdef")).unwrap();
+    std::fs::write(codes.join("0123456789abcdef/x.cwasm"), "x").unwrap();
+    daemon.restart().await;
+    assert_eq!(files(&codes), own);
+}
