@@ -172,3 +172,55 @@ async fn an_upload_that_takes_its_time_is_told_of_and_not_given_up() {
     let error = store.push("app:2", &target, None).await.unwrap_err().to_string();
     assert!(error.contains("does not answer"), "{error}");
 }
+
+/// As `cosign sign --key` writes it since version 3, where a registry lists what refers to an image
+/// and where it does not.
+#[tokio::test]
+async fn an_image_that_a_bundle_signs_is_pulled() {
+    use base64::Engine;
+    use ring::signature::KeyPair;
+    let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+    let random = ring::rand::SystemRandom::new();
+    let secret = ring::signature::Ed25519KeyPair::generate_pkcs8(&random).unwrap();
+    let pair = ring::signature::Ed25519KeyPair::from_pkcs8(secret.as_ref()).unwrap();
+    let mut der = hex::decode("302a300506032b6570032100").unwrap();
+    der.extend(pair.public_key().as_ref());
+    let kit_key =
+        format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", encode(&der));
+    let made = artifact(module(1));
+    let hex = made.manifest.digest.trim_start_matches("sha256:").to_owned();
+    let statement = serde_json::json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{ "digest": { "sha256": hex } }],
+        "predicateType": "https://sigstore.dev/cosign/sign/v1", "predicate": {},
+    })
+    .to_string();
+    let kind = "application/vnd.in-toto+json";
+    let message = format!("DSSEv1 {} {kind} {} {statement}", kind.len(), statement.len());
+    let bundle = serde_json::json!({ "dsseEnvelope": {
+        "payload": encode(statement.as_bytes()), "payloadType": kind,
+        "signatures": [{ "sig": encode(pair.sign(message.as_bytes()).as_ref()) }],
+    }});
+    let kind = "application/vnd.dev.sigstore.bundle.v0.3+json";
+    let empty = Part::new("application/vnd.oci.empty.v1+json", "{}");
+    let mut signature = manifest(empty, vec![Part::new(kind, bundle.to_string())]);
+    signature.manifest.descriptor["artifactType"] = kind.into();
+    let index = serde_json::json!({
+        "schemaVersion": 2, "mediaType": INDEX, "manifests": [signature.manifest.descriptor],
+    });
+    for place in [format!("referrers/sha256:{hex}"), format!("manifests/sha256-{hex}")] {
+        let fake = Fake::start();
+        made.put(&fake, "app", "1");
+        let mut kit = quick();
+        kit.file("key.pub", &kit_key);
+        let policy = kit.file("policy.toml", "[[rule]]\nimages = [\"**\"]\nkeys = [\"key.pub\"]");
+        kit.config.signature_policy = Some(policy);
+        let store = kit.store().await;
+        let name = format!("{}/app:1", fake.host());
+        let error = refusal(&kit, &store, &name).await;
+        assert!(error.contains("and no bundle refers to it"), "{error}");
+        signature.put(&fake, "app", "signature");
+        fake.put(format!("/v2/app/{place}"), INDEX, index.to_string());
+        pull(&store, &name).await.unwrap();
+    }
+}

@@ -57,18 +57,27 @@ impl Session {
 
     /// A manifest or an index, by tag or digest.
     pub async fn document(&self, reference: &str) -> Result<Document> {
+        self.read(&format!("manifests/{reference}"), reference).await
+    }
+
+    /// The index of what refers to a manifest, by its digest (distribution's referrers).
+    pub async fn referring(&self, digest: &str) -> Result<Document> {
+        self.read(&format!("referrers/{digest}"), "").await
+    }
+
+    /// `reference` is the digest that the document has to have, where it is one.
+    async fn read(&self, path: &str, reference: &str) -> Result<Document> {
         let mut turn = Turn::new(self);
         loop {
-            let outcome = self.get(turn.access()?, reference).await;
+            let outcome = self.get(turn.access()?, path, reference).await;
             if let Some(document) = turn.settle(outcome).await? {
                 return Ok(document);
             }
         }
     }
 
-    async fn get(&self, access: &Access, reference: &str) -> Outcome<Document> {
-        let path = format!("manifests/{reference}");
-        let request = Request { method: Method::GET, path: &path, accept: ACCEPT, from: 0 };
+    async fn get(&self, access: &Access, path: &str, reference: &str) -> Outcome<Document> {
+        let request = Request { method: Method::GET, path, accept: ACCEPT, from: 0 };
         let response = self.client.send(access, &request).await?;
         let header = |name: &str| {
             let value = response.headers().get(name)?;

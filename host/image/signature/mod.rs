@@ -1,11 +1,13 @@
 //! Whether an image's registry has the signatures that this node's policy asks for, as cosign
-//! writes them with a key: at the tag `sha256-<hex>.sig` of the image's repository lies a manifest
-//! whose layers are small payloads that name the signed digest, each with its signature in an
-//! annotation. Knows nothing of how registries are spoken to.
+//! writes them with a key. Until version 2: at the tag `sha256-<hex>.sig` of the image's repository
+//! lies a manifest whose layers are small payloads that name the signed digest, each with its
+//! signature in an annotation. From version 3: `bundle`. Knows nothing of how registries are spoken
+//! to.
 //!
 //! Verified by ring, which TLS brings anyway, and spki, which reads public keys. The sigstore
 //! crate would bring a registry client, X.509 and Rekor for a comparison of one hash.
 
+mod bundle;
 mod keys;
 mod policy;
 
@@ -28,30 +30,40 @@ use policy::{Policy, Verdict};
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 const PAYLOAD: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const KIND: &str = "cosign container image signature";
-/// What a signer may have made instead.
-const UNREAD: &str = "a bundle among the image's referrers, as cosign 3 makes it, is not read: \
-                      sign with --new-bundle-format=false --use-signing-config=false";
 /// Signatures of one image that are looked at.
 const MAX_SIGNATURES: usize = 64;
 /// Bytes of one payload.
 const MAX_PAYLOAD: u64 = 64 << 10;
 
+/// What was found of one kind of signatures: none, a good one, or why none counts.
+type Found = Option<std::result::Result<(), String>>;
+
 /// Where an image's repository is read from.
 #[async_trait::async_trait]
 pub trait Repository: Send + Sync {
-    /// A manifest by tag; `None` when there is none.
-    async fn manifest(&self, tag: &str) -> Result<Option<Vec<u8>>>;
+    /// A manifest by tag or digest; `None` when there is none.
+    async fn manifest(&self, reference: &str) -> Result<Option<Vec<u8>>>;
+    /// The index of what refers to a manifest, by its digest; `None` when nothing does.
+    async fn referrers(&self, digest: &str) -> Result<Option<Vec<u8>>>;
     /// A small blob, checked against its digest.
     async fn blob(&self, blob: &Blob) -> Result<Vec<u8>>;
 }
 
 #[async_trait::async_trait]
 impl Repository for Session {
-    async fn manifest(&self, tag: &str) -> Result<Option<Vec<u8>>> {
-        match self.document(tag).await {
+    async fn manifest(&self, reference: &str) -> Result<Option<Vec<u8>>> {
+        match self.document(reference).await {
             Ok(document) => Ok(Some(document.bytes)),
             Err(Error::NotInRegistry { .. }) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    async fn referrers(&self, digest: &str) -> Result<Option<Vec<u8>>> {
+        match self.referring(digest).await {
+            Ok(document) => Ok(Some(document.bytes)),
+            // A registry that does not list them keeps them under a tag, if it says so or not.
+            Err(_) => self.manifest(&format!("sha256-{}", bare(digest))).await,
         }
     }
 
@@ -92,13 +104,24 @@ impl Signatures {
         };
         let keys = rule.keys(path).map_err(|why| refuse(why.to_string()))?;
         let tag = format!("sha256-{}.sig", bare(digest));
-        let Some(manifest) = repository.manifest(&tag).await? else {
-            return Err(refuse(format!("{digest} is not signed: there is no {tag} ({UNREAD})")));
+        let at_tag = match repository.manifest(&tag).await? {
+            Some(manifest) => Some(signed(&manifest, digest, (&keys, repository)).await?),
+            None => None,
         };
-        let signed = signed(&manifest, digest, (&keys, repository)).await?;
-        signed.map_err(|why| {
-            refuse(format!("{digest} has no signature by a key of the policy: {why}"))
-        })
+        if at_tag == Some(Ok(())) {
+            return Ok(());
+        }
+        let whys = match (at_tag, bundle::signed(digest, (&keys, repository)).await?) {
+            (_, Some(Ok(()))) | (Some(Ok(())), _) => return Ok(()),
+            (None, None) => {
+                return Err(refuse(format!(
+                    "{digest} is not signed: there is no {tag}, and no bundle refers to it"
+                )));
+            }
+            (Some(Err(why)), None) | (None, Some(Err(why))) => why,
+            (Some(Err(why)), Some(Err(other))) => format!("{why}, {other}"),
+        };
+        Err(refuse(format!("{digest} has no signature by a key of the policy: {whys}")))
     }
 }
 
@@ -178,25 +201,25 @@ fn named(payload: &[u8]) -> std::result::Result<String, String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use ring::rand::SystemRandom;
     use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
     use std::collections::HashMap;
 
-    struct Signer {
+    pub struct Signer {
         pair: EcdsaKeyPair,
     }
 
     impl Signer {
-        fn new() -> Self {
+        pub fn new() -> Self {
             let (kind, random) = (&ECDSA_P256_SHA256_ASN1_SIGNING, SystemRandom::new());
             let document = EcdsaKeyPair::generate_pkcs8(kind, &random).unwrap();
             Self { pair: EcdsaKeyPair::from_pkcs8(kind, document.as_ref(), &random).unwrap() }
         }
 
         /// As cosign writes cosign.pub.
-        fn pem(&self) -> String {
+        pub fn pem(&self) -> String {
             let head = "3059301306072a8648ce3d020106082a8648ce3d030107034200";
             let mut der = hex::decode(head).unwrap();
             der.extend(self.pair.public_key().as_ref());
@@ -205,22 +228,27 @@ mod tests {
             format!("-----BEGIN PUBLIC KEY-----\n{first}\n{rest}\n-----END PUBLIC KEY-----\n")
         }
 
-        fn sign(&self, payload: &[u8]) -> String {
+        pub fn sign(&self, payload: &[u8]) -> String {
             let signature = self.pair.sign(&SystemRandom::new(), payload).unwrap();
             base64::engine::general_purpose::STANDARD.encode(signature)
         }
     }
 
     #[derive(Default)]
-    struct Shelf {
-        tags: HashMap<String, Vec<u8>>,
-        blobs: HashMap<String, Vec<u8>>,
+    pub struct Shelf {
+        pub tags: HashMap<String, Vec<u8>>,
+        pub blobs: HashMap<String, Vec<u8>>,
+        pub referrers: Option<Vec<u8>>,
     }
 
     #[async_trait::async_trait]
     impl Repository for Shelf {
-        async fn manifest(&self, tag: &str) -> Result<Option<Vec<u8>>> {
-            Ok(self.tags.get(tag).cloned())
+        async fn manifest(&self, reference: &str) -> Result<Option<Vec<u8>>> {
+            Ok(self.tags.get(reference).cloned())
+        }
+
+        async fn referrers(&self, _: &str) -> Result<Option<Vec<u8>>> {
+            Ok(self.referrers.clone())
         }
 
         async fn blob(&self, blob: &Blob) -> Result<Vec<u8>> {
@@ -286,7 +314,6 @@ mod tests {
         let odd = payload("a poem", &digest);
         let cases = [
             (Shelf::default(), "is not signed"),
-            (Shelf::default(), "sign with --new-bundle-format=false"),
             (shelf(&digest, &good, &other.sign(&good)), "by others"),
             (shelf(&digest, &good, &ours.sign(&elsewhere)), "by others"),
             (shelf(&digest, &good, "%%"), "not base64"),
