@@ -9,7 +9,16 @@ pub const VARIABLE: &str = "WASMPOD_LOG";
 
 /// From now on. Whoever set a subscriber before keeps it.
 pub fn to_stderr() {
-    let filter = EnvFilter::try_from_env(VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
+    from("info");
+}
+
+/// As [`to_stderr`], of a command that people wait for: only what they should know.
+pub fn warnings_to_stderr() {
+    from("warn");
+}
+
+fn from(level: &str) {
+    let filter = EnvFilter::try_from_env(VARIABLE).unwrap_or_else(|_| EnvFilter::new(level));
     let told = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -30,6 +30,8 @@ impl Pull {
     /// Prints the image's id and full name. A name that was imported comes to mean the
     /// registry's image.
     pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
+        // A credential helper that fails is no error, and the reason of one that follows.
+        crate::speech::warnings_to_stderr();
         let name = Name::parse(&self.name)?;
         let style = if self.quiet { Style::Nothing } else { Style::of_stderr() };
         let mut progress = Progress::new(style);

@@ -33,6 +33,8 @@ pub struct Push {
 impl Push {
     /// Prints the name and digest under which the image can be pulled.
     pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
+        // A credential helper that fails is no error, and the reason of one that follows.
+        crate::speech::warnings_to_stderr();
         let Self { place, image, target, quiet } = self;
         let target = target.unwrap_or_else(|| image.clone());
         let name = Name::parse_tag(&target)?;

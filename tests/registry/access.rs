@@ -167,6 +167,19 @@ async fn docker_login_is_known_with_its_helpers() {
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(printed.starts_with("sha256:") && printed.trim().ends_with(&name), "{printed}");
     assert!(said.contains("compiling"), "plain lines where there is no terminal: {said}");
+
+    // One that is not there is told of before the denial.
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_wasmpod"))
+        .args(["pull", "--root"])
+        .arg(kit.path("third"))
+        .arg(&name)
+        .env("DOCKER_CONFIG", file.parent().unwrap())
+        .env("PATH", "/usr/bin:/bin")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("a credential helper failed helper=\"wasmpodtest\""), "{said}");
+    assert!(said.lines().last().unwrap().contains("denies access to"), "{said}");
 }
 
 /// A registry whose tokens another one gives.
