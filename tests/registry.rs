@@ -13,3 +13,4 @@ mod push;
 mod real;
 pub mod server;
 mod sharing;
+mod terminal;
