@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::container::{Container, Parts, Run, end};
 use super::ending;
-use super::guest::Stdin;
+use super::guest::{Ended, Program, Stdin};
 use super::kill::Kill;
 use super::output::{Capture, Output};
 use super::programs::{Code, Loaded};
@@ -124,32 +124,44 @@ fn run(
 ) -> Result<Exit> {
     let _member = container.enter()?;
     let loaded = match &spec.code {
-        Some(code) => container.host.programs.load(code)?,
+        Some(code) => container.host.programs.load_within(code, &container.ledger)?,
         None => parts.program.clone(),
     };
-    let program = match loaded {
-        Loaded::Ready(program) => program,
+    let stderr = outputs.stderr.clone();
+    let exit = match loaded {
+        Loaded::Ready(program) => {
+            run_loaded(&program, (container, parts), spec.argv, (kill, outputs))
+        }
         Loaded::Unlinkable(sentence) => return Err(Error::Start(sentence)),
+        Loaded::TooLarge(sentence) => ending::exit_of(Ended::OutOfMemory(sentence), SIGKILL),
     };
+    if exit.reason != Reason::Completed && !exit.message.is_empty() {
+        // What a main program gets in its log; a full capture drops it.
+        let _ = stderr.write(format!("{}\n", exit.message).as_bytes());
+    }
+    Ok(exit)
+}
+
+fn run_loaded(
+    program: &Program,
+    (container, parts): (&Container, &Parts),
+    argv: Vec<String>,
+    (kill, outputs): (Arc<Kill>, Outputs),
+) -> Exit {
     let context = container.context(
         parts.root.clone(),
         Run {
-            argv: spec.argv,
+            argv,
             // CRI's ExecSync has no input.
             stdin: Stdin::Empty,
             stdout: outputs.stdout,
-            stderr: outputs.stderr.clone(),
+            stderr: outputs.stderr,
             kill,
             begun: None,
         },
     );
-    let exit = match catch_unwind(AssertUnwindSafe(|| program.run(context))) {
+    match catch_unwind(AssertUnwindSafe(|| program.run(context))) {
         Ok(ended) => ending::exit_of(ended, SIGKILL),
         Err(panic) => ending::host_fault(&*panic),
-    };
-    if exit.reason != Reason::Completed && !exit.message.is_empty() {
-        // What a main program gets in its log; a full capture drops it.
-        let _ = outputs.stderr.write(format!("{}\n", exit.message).as_bytes());
     }
-    Ok(exit)
 }

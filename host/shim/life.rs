@@ -136,6 +136,7 @@ fn follow(
     let exit = match &parts.program {
         Loaded::Ready(program) => run(container, &parts, (program, &start)),
         Loaded::Unlinkable(sentence) => ending::exit_of(Ended::NotStarted(sentence.clone()), 0),
+        Loaded::TooLarge(sentence) => ending::exit_of(Ended::OutOfMemory(sentence.clone()), 0),
     };
     let refusal = start.refusal(&exit);
     (exit, refusal)
@@ -172,7 +173,7 @@ fn build(container: &Container) -> Result<Arc<Parts>> {
     let _interruptible = container.kill.enter();
     let (spec, host) = (&container.spec, &container.host);
     let stopped = |_| Error::Precondition(format!("container {} was stopped", spec.id));
-    let program = host.programs.load(&spec.code)?;
+    let program = host.programs.load_within(&spec.code, &container.ledger)?;
     container.kill.check().map_err(stopped)?;
     let log = spec.log_path.as_deref().map(LogFile::open).transpose()?;
     let input = match spec.stdin {

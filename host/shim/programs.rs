@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use wasmtime::Engine;
 
 use super::guest::{Form, Kind, LoadError, Program};
+use super::ledger::{Ledger, Taken};
 use super::lock;
 use crate::error::{Error, Result};
 
@@ -46,6 +47,8 @@ pub enum Loaded {
     Ready(Arc<Program>),
     /// It never can run here; one sentence.
     Unlinkable(String),
+    /// It takes more of the host's memory than its container may have; one sentence.
+    TooLarge(String),
 }
 
 pub struct Programs {
@@ -72,6 +75,16 @@ struct Slot {
 impl Programs {
     pub fn new(engine: Engine) -> Self {
         Self { engine, shelf: Mutex::default(), released: Notify::new() }
+    }
+
+    /// As [`Programs::load`], unless the program takes more than is left to whom `ledger` is of:
+    /// its description alone may be hundreds of megabytes.
+    pub fn load_within(&self, code: &Code, ledger: &Arc<Ledger>) -> Result<Loaded> {
+        match Taken::take(ledger.clone(), code.footprint) {
+            // Taken again for as long as it runs.
+            Ok(_) => self.load(code),
+            Err(refused) => Ok(Loaded::TooLarge(refused.to_string())),
+        }
     }
 
     /// Loads a program or finds it loaded; reads and hashes the file, so it belongs on the
@@ -180,7 +193,7 @@ impl Slot {
         }
         match &*lock(&self.loaded) {
             Some(Loaded::Ready(program)) => Arc::strong_count(program) == 1,
-            Some(Loaded::Unlinkable(_)) | None => true,
+            Some(Loaded::Unlinkable(_) | Loaded::TooLarge(_)) | None => true,
         }
     }
 }
@@ -250,6 +263,20 @@ mod tests {
         std::fs::remove_file(&code.path).expect("removes");
         let Loaded::Ready(second) = programs.load(&code).expect("is held") else { panic!("links") };
         assert!(Arc::ptr_eq(&first, &second));
+    }
+
+    #[test]
+    fn a_program_over_its_container_s_memory_is_not_even_loaded() {
+        let engine = crate::engine::new().expect("an engine");
+        let programs = Programs::new(engine);
+        let dir = tempfile::tempdir().expect("a folder");
+        let code = Code { footprint: 2 << 20, ..code(dir.path(), "a", b"never read") };
+        let ledger = Arc::new(Ledger::new(crate::shim::ledger::Budget::new(1 << 20), 0, 0));
+        let Ok(Loaded::TooLarge(sentence)) = programs.load_within(&code, &ledger) else {
+            panic!("it was loaded")
+        };
+        assert_eq!(sentence, "out of memory: the limit is 1048576 bytes");
+        assert_eq!((programs.count(), ledger.memory.used()), (0, 0));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What running a program once costs the host beside its memories, tables and stack: wasmtime keeps
 //! a block for each instance with a place for every global, function reference, import and element
-//! of a passive segment. A component may make many instances of one module. Counted from
-//! wasmtime's own translation, so that the figure is exact whatever a file is made to look like.
+//! of a passive segment. A component may make many instances of one module. And a loaded program
+//! is described in memory, item by item; that is counted in full for each run, though runs of one
+//! program share it. Counted from wasmtime's own translation, so that it holds whatever a file is
+//! made to look like.
 
 use wasmtime_environ::component::{
     Component, ComponentTypesBuilder, GlobalInitializer, InstantiateModule, Translator,
@@ -9,8 +11,8 @@ use wasmtime_environ::component::{
 };
 use wasmtime_environ::wasmparser::{Parser, Validator, WasmFeatures};
 use wasmtime_environ::{
-    HostPtr, Module, ModuleEnvironment, ModuleTypesBuilder, ScopeVec, StaticModuleIndex, Tunables,
-    VMOffsets,
+    Atom, HostPtr, Initializer, Module, ModuleEnvironment, ModuleTypesBuilder, ScopeVec,
+    StaticModuleIndex, Tunables, VMOffsets,
 };
 
 use crate::engine::MOST_MEMORIES;
@@ -24,6 +26,14 @@ const MEMORY: u64 = 512;
 const TABLE: u64 = 256;
 const SEGMENT: u64 = 64;
 const ELEMENT: u64 = 16;
+
+/// Bytes that describe one item of a loaded program, as measured with wasmtime 48, rounded up.
+const TYPE: u64 = 1024;
+const NAMED: u64 = 128;
+const FUNCTION: u64 = 32;
+const GLOBAL: u64 = 72;
+const TAG: u64 = 48;
+const COMPONENT_EXPORT: u64 = 1024;
 
 /// One run of a program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +73,10 @@ fn module(wasm: &[u8]) -> wasmtime::Result<Footprint> {
     let mut types = ModuleTypesBuilder::new(&validator);
     let index = StaticModuleIndex::from_u32(0);
     let environment = ModuleEnvironment::new(&tunables, &mut validator, &mut types, index);
-    Ok(instance(&environment.translate(Parser::new(0), wasm)?.module))
+    let module = environment.translate(Parser::new(0), wasm)?.module;
+    let mut whole = instance(&module);
+    whole.bytes = whole.bytes.saturating_add(description(&module));
+    Ok(whole)
 }
 
 fn component(wasm: &[u8]) -> wasmtime::Result<Footprint> {
@@ -74,6 +87,9 @@ fn component(wasm: &[u8]) -> wasmtime::Result<Footprint> {
     let translator = Translator::new(&tunables, &mut validator, &mut types, &scope);
     let (translation, modules) = translator.translate(wasm)?;
     let mut whole = own(&translation.component);
+    for (_, translation) in &modules {
+        whole.bytes = whole.bytes.saturating_add(description(&translation.module));
+    }
     for initializer in &translation.component.initializers {
         if let GlobalInitializer::InstantiateModule(InstantiateModule::Static(index, _), _) =
             initializer
@@ -89,7 +105,22 @@ fn component(wasm: &[u8]) -> wasmtime::Result<Footprint> {
 fn own(component: &Component) -> Footprint {
     let block = VMComponentOffsets::new(HostPtr, component).size_of_vmctx();
     let instances = u64::from(component.num_runtime_component_instances);
-    Footprint { bytes: u64::from(block) + (instances + 1) * INSTANCE, memories: 0 }
+    let exports = component.export_items.len() as u64 * COMPONENT_EXPORT;
+    Footprint { bytes: u64::from(block) + (instances + 1) * INSTANCE + exports, memories: 0 }
+}
+
+/// What it takes to know a module, whether or not it is instantiated.
+fn description(module: &Module) -> u64 {
+    let named = |name: Atom| module.strings.get(name).map_or(0, str::len) as u64;
+    let imports = module.initializers.iter().map(|initializer| match initializer {
+        Initializer::Import { name, field, .. } => named(*name) + named(*field) + NAMED,
+    });
+    let exports = module.exports.keys().map(|name| named(*name) + NAMED);
+    imports.chain(exports).sum::<u64>()
+        + module.types.len() as u64 * TYPE
+        + module.functions.len() as u64 * FUNCTION
+        + module.globals.len() as u64 * GLOBAL
+        + module.tags.len() as u64 * TAG
 }
 
 fn instance(module: &Module) -> Footprint {
@@ -118,13 +149,28 @@ mod tests {
     fn whatever_a_module_makes_the_host_keep_is_counted() {
         let empty = bytes("(module)");
         let global = "(global v128 (v128.const i64x2 0 0))".repeat(1000);
-        assert_eq!(bytes(&format!("(module {global})")) - empty, 16_000);
+        assert_eq!(bytes(&format!("(module {global})")) - empty, 16_000 + 1000 * GLOBAL);
         let exported: String = (0..1000).map(|n| format!("(func (export \"f{n}\"))")).collect();
         assert!(bytes(&format!("(module {exported})")) - empty >= 32_000);
         let elements = "$f ".repeat(1000);
         let passive = format!("(module (func $f) (elem func {elements}))");
         assert!(bytes(&passive) - empty >= 16_000, "{}", bytes(&passive));
         assert!(bytes("(module (table 1 funcref) (table 1 funcref))") > empty);
+    }
+
+    #[test]
+    fn what_describes_a_program_is_counted_once_for_all_its_instances() {
+        let types: String =
+            (0..64).map(|n| format!("(type (func (param {})))", "i32 ".repeat(n))).collect();
+        let empty = bytes("(module)");
+        assert_eq!(bytes(&format!("(module {types})")) - empty, 64 * TYPE);
+        let name = "n".repeat(1000);
+        assert!(bytes(&format!("(module (import \"env\" \"{name}\" (func)))")) - empty > 1000);
+        let instances = |count: usize| {
+            let instances = "(core instance (instantiate $m))".repeat(count);
+            bytes(&format!("(component (core module $m {types}) {instances})"))
+        };
+        assert!(instances(2) - instances(1) < TYPE);
     }
 
     #[test]
