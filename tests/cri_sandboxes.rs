@@ -224,3 +224,29 @@ async fn sandbox_stats_count_the_pods_containers() {
     let listed = daemon.runtime().list_pod_sandbox_stats(request).await.unwrap().into_inner();
     assert_eq!(listed.stats.len(), 1);
 }
+
+#[tokio::test]
+async fn no_pod_carries_so_much_that_lists_fail() {
+    let daemon = Daemon::start().await;
+    let carrying = |name: &str, kib: usize| {
+        let annotations = [("note".to_owned(), "x".repeat(kib << 10))].into();
+        cri::PodSandboxConfig { annotations, ..support::sandbox(name) }
+    };
+    let error = daemon.try_run_pod(carrying("huge", 8192), "").await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    assert!(error.message().contains("config.annotations"), "{error}");
+    let mut pods = 0;
+    let error = loop {
+        match daemon.try_run_pod(carrying(&format!("heavy-{pods}"), 300), "").await {
+            Ok(_) => pods += 1,
+            Err(error) => break error,
+        }
+        assert!(pods < 100, "nothing bounds the list");
+    };
+    assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
+    assert!(error.message().contains("the list of the kubelet's pods"), "{error}");
+    assert_eq!(list(&daemon, cri::PodSandboxFilter::default()).await.len(), pods);
+    let request = cri::ListPodSandboxStatsRequest { filter: None };
+    let stats = daemon.runtime().list_pod_sandbox_stats(request).await.unwrap().into_inner().stats;
+    assert_eq!(stats.len(), pods);
+}

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::convert::{container, required, resources, stats};
-use super::security;
 use super::service::Service;
+use super::{security, weight};
 use crate::error::{Error, Result};
 use crate::model::container::Container;
 use crate::model::sandbox::Realm;
@@ -22,6 +22,7 @@ impl Service {
         request: cri::CreateContainerRequest,
     ) -> Result<cri::CreateContainerResponse> {
         let config = required(request.config, "config")?;
+        weight::container(&config)?;
         security::container(&config)?;
         let config = container::config_from_cri(config)?;
         let id = self.runtime.create_container(scope, &request.pod_sandbox_id, config).await?;

@@ -19,5 +19,6 @@ mod sandboxes;
 mod security;
 pub mod server;
 mod service;
+mod weight;
 
 pub use convert::image::progress as pull_progress;

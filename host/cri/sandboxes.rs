@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::convert::{required, sandbox, stats};
-use super::security;
 use super::service::Service;
+use super::{security, weight};
 use crate::error::Result;
 use crate::model::sandbox::{Realm, Sandbox, SandboxState};
 use crate::proto::cri;
@@ -17,6 +17,7 @@ impl Service {
         request: cri::RunPodSandboxRequest,
     ) -> Result<cri::RunPodSandboxResponse> {
         let config = required(request.config, "config")?;
+        weight::sandbox(&config)?;
         security::sandbox(&config)?;
         let config = sandbox::config_from_cri(config)?;
         let realm = scope.unwrap_or(self.realm);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::index::{Index, ShimRecord};
+use super::shelf::Record;
 use crate::error::{Error, Result};
 use crate::model::container::{Container, ContainerVerb};
 use crate::model::ids::{ContainerId, SandboxId, ShimId};
@@ -95,6 +96,7 @@ impl Index {
         match change {
             Change::AddSandbox(sandbox) => {
                 self.sandboxes.check_name(&sandbox)?;
+                self.check_weight(sandbox.realm, sandbox.weight())?;
                 self.set_sandbox(sandbox.id.clone(), Some(sandbox), made);
             }
             Change::Sandbox(id, verb) => {
@@ -129,6 +131,7 @@ impl Index {
                     )));
                 }
                 self.containers.check_name(&container)?;
+                self.check_weight(container.realm, container.weight())?;
                 self.set_container(container.id.clone(), Some(container), made);
             }
             Change::Container(id, verb) => {
@@ -227,6 +230,41 @@ pub mod tests {
         assert!(error.to_string().contains(&format!("reserved for container {}", made.id)));
         assert_eq!(index.containers.len(), 0);
         assert_eq!(edits.len(), 1);
+    }
+
+    #[test]
+    fn lists_stay_within_a_message_and_what_is_removed_makes_room() {
+        let heavy = |name: &str, realm: Realm| {
+            let mut heavy = Sandbox { realm, ..sandbox(name, 1) };
+            heavy.config.annotations = [("a".to_owned(), "x".repeat(4 << 20))].into();
+            heavy
+        };
+        let mut index = Index::default();
+        let mut add =
+            |heavy: Sandbox| index.change(vec![Change::AddSandbox(heavy)], &mut Vec::new());
+        let ids: Vec<_> = ["a", "b", "c"]
+            .into_iter()
+            .map(|name| {
+                let heavy = heavy(name, Realm::Kubelet);
+                let id = heavy.id.clone();
+                add(heavy).unwrap();
+                id
+            })
+            .collect();
+        let error = add(heavy("d", Realm::Kubelet)).unwrap_err();
+        assert!(matches!(&error, Error::Exhausted(text) if text.contains("kubelet's pods")));
+        add(heavy("e", Realm::Agent)).unwrap();
+        add(sandbox("f", 2)).unwrap();
+        // A state that changes adds nothing.
+        let stop = Change::Sandbox(ids[0].clone(), SandboxVerb::Stop);
+        index.change(vec![stop.clone(), stop], &mut Vec::new()).unwrap();
+        let gone = Change::ForgetSandbox(ids[0].clone());
+        let again = Change::AddSandbox(heavy("d", Realm::Kubelet));
+        index.change(vec![gone, again], &mut Vec::new()).unwrap();
+        let mut bulky = container(&ids[1], "bulky");
+        bulky.config.labels = [("a".to_owned(), "x".repeat(4 << 20))].into();
+        let error = index.change(vec![Change::AddContainer(bulky)], &mut Vec::new()).unwrap_err();
+        assert!(matches!(error, Error::Exhausted(_)), "{error}");
     }
 
     #[test]

@@ -1,22 +1,19 @@
 //! Every record in memory, found by id, by prefix, by name and newest first. What is in here is
 //! in the database too. Knows nothing of how either got there.
 
-use std::borrow::Borrow;
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
-use std::ops::Bound;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::Filter;
+use super::shelf::Shelf;
 use crate::error::{Error, Result};
-use crate::model::container::{Container, ContainerName, ContainerState};
+use crate::model::container::{Container, ContainerName};
 use crate::model::handler::ProcessPlace;
-use crate::model::ids::{ContainerId, SandboxId, ShimId};
-use crate::model::sandbox::{Realm, Sandbox, SandboxName, SandboxState};
+use crate::model::ids::{SandboxId, ShimId};
+use crate::model::sandbox::{Realm, Sandbox};
 
 /// A shim that was begun and is not known to be gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,199 +22,6 @@ pub struct ShimRecord {
     pub place: ProcessPlace,
     /// The cgroup folders made for it, removed when it is gone.
     pub cgroups: Vec<PathBuf>,
-}
-
-/// What a [`Shelf`] holds.
-pub trait Record {
-    const NOUN: &'static str;
-    type Id: Ord + Clone + Borrow<str> + Display;
-    /// No two records have the same.
-    type Name: Ord + Clone;
-
-    fn id(&self) -> &Self::Id;
-    fn name(&self) -> Self::Name;
-    /// The name as people read it.
-    fn spoken_name(&self) -> String;
-    fn realm(&self) -> Realm;
-    fn created_at(&self) -> i64;
-    fn labels(&self) -> &BTreeMap<String, String>;
-    /// Whether clients may see it: not while it is being made.
-    fn is_visible(&self) -> bool;
-}
-
-impl Record for Sandbox {
-    const NOUN: &'static str = "sandbox";
-    type Id = SandboxId;
-    type Name = (Realm, SandboxName);
-
-    fn id(&self) -> &SandboxId {
-        &self.id
-    }
-
-    fn name(&self) -> Self::Name {
-        (self.realm, self.config.name.clone())
-    }
-
-    fn spoken_name(&self) -> String {
-        self.config.name.to_string()
-    }
-
-    fn realm(&self) -> Realm {
-        self.realm
-    }
-
-    fn created_at(&self) -> i64 {
-        self.created_at
-    }
-
-    fn labels(&self) -> &BTreeMap<String, String> {
-        &self.config.labels
-    }
-
-    fn is_visible(&self) -> bool {
-        self.state != SandboxState::Creating
-    }
-}
-
-impl Record for Container {
-    const NOUN: &'static str = "container";
-    type Id = ContainerId;
-    type Name = (SandboxId, ContainerName);
-
-    fn id(&self) -> &ContainerId {
-        &self.id
-    }
-
-    fn name(&self) -> Self::Name {
-        (self.sandbox.clone(), self.config.name.clone())
-    }
-
-    fn spoken_name(&self) -> String {
-        let ContainerName { name, attempt } = &self.config.name;
-        format!("{name}_{attempt} in sandbox {}", self.sandbox)
-    }
-
-    fn realm(&self) -> Realm {
-        self.realm
-    }
-
-    fn created_at(&self) -> i64 {
-        self.created_at
-    }
-
-    fn labels(&self) -> &BTreeMap<String, String> {
-        &self.config.labels
-    }
-
-    fn is_visible(&self) -> bool {
-        self.state != ContainerState::Creating
-    }
-}
-
-/// Records of one kind.
-#[derive(Clone)]
-pub struct Shelf<R: Record> {
-    by_id: BTreeMap<R::Id, Arc<R>>,
-    newest_first: BTreeSet<(Reverse<i64>, R::Id)>,
-    by_name: BTreeMap<R::Name, R::Id>,
-}
-
-impl<R: Record> Default for Shelf<R> {
-    fn default() -> Self {
-        Self { by_id: BTreeMap::new(), newest_first: BTreeSet::new(), by_name: BTreeMap::new() }
-    }
-}
-
-impl<R: Record> Shelf<R> {
-    #[cfg(test)]
-    pub fn len(&self) -> usize {
-        self.by_id.len()
-    }
-
-    /// [`Error::NameReserved`] when another record has this one's name.
-    pub fn check_name(&self, record: &R) -> Result<()> {
-        match self.by_name.get(&record.name()) {
-            Some(holder) if holder != record.id() => Err(Error::NameReserved {
-                name: record.spoken_name(),
-                holder: format!("{} {holder}", R::NOUN),
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    /// Adds a record, or replaces the one of its id, which has the same name and time.
-    pub fn put(&mut self, record: Arc<R>) -> Option<Arc<R>> {
-        let id = record.id().clone();
-        self.newest_first.insert((Reverse(record.created_at()), id.clone()));
-        self.by_name.insert(record.name(), id.clone());
-        self.by_id.insert(id, record)
-    }
-
-    pub fn remove(&mut self, id: &R::Id) -> Option<Arc<R>> {
-        let record = self.by_id.remove::<R::Id>(id)?;
-        self.newest_first.remove(&(Reverse(record.created_at()), id.clone()));
-        self.by_name.remove(&record.name());
-        Some(record)
-    }
-
-    pub fn get(&self, id: &R::Id) -> Option<&Arc<R>> {
-        self.by_id.get::<R::Id>(id)
-    }
-
-    /// Newest first, those being made included.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<R>> {
-        self.newest_first.iter().filter_map(|(_, id)| self.by_id.get::<R::Id>(id))
-    }
-
-    /// The visible record whose id is or uniquely begins with `prefix`, of one realm or any.
-    pub fn find(&self, realm: Option<Realm>, prefix: &str) -> Result<Arc<R>> {
-        let mut matches = self.matches(realm, prefix);
-        let Some(first) = matches.next() else {
-            return Err(Error::not_found(R::NOUN, prefix));
-        };
-        if first.id().borrow() == prefix {
-            return Ok(first.clone());
-        }
-        match matches.count() {
-            0 => Ok(first.clone()),
-            more => Err(Error::Ambiguous { what: R::NOUN, id: prefix.to_owned(), count: more + 1 }),
-        }
-    }
-
-    fn matches<'a>(
-        &'a self,
-        realm: Option<Realm>,
-        prefix: &'a str,
-    ) -> impl Iterator<Item = &'a Arc<R>> + 'a {
-        self.by_id
-            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
-            .map(|(_, record)| record)
-            .take_while(move |record| {
-                let id: &str = record.id().borrow();
-                !prefix.is_empty() && id.starts_with(prefix)
-            })
-            .filter(move |record| {
-                record.is_visible() && realm.is_none_or(|realm| realm == record.realm())
-            })
-    }
-
-    /// The visible records that `filter`'s realm, id and labels let through, newest first.
-    pub fn list<'a>(&'a self, filter: &'a Filter) -> Box<dyn Iterator<Item = &'a Arc<R>> + 'a> {
-        let fits = move |record: &&Arc<R>| {
-            record.is_visible()
-                && filter.realm.is_none_or(|realm| realm == record.realm())
-                && filter.labels.iter().all(|(key, value)| record.labels().get(key) == Some(value))
-        };
-        if filter.id.is_empty() {
-            return Box::new(self.iter().filter(fits));
-        }
-        let mut matches = self.matches(filter.realm, &filter.id);
-        let first = matches.next().filter(|first| {
-            let id: &str = first.id().borrow();
-            id == filter.id || matches.next().is_none()
-        });
-        Box::new(first.into_iter().filter(fits))
-    }
 }
 
 /// Everything that is recorded.
@@ -229,7 +33,26 @@ pub struct Index {
     pub pod_cidr: Option<String>,
 }
 
+/// Bytes that one realm's records may take in a list: a message of gRPC's, 16 MiB for a kubelet,
+/// less some room. The heaviest list, the pods' stats, names every sandbox and every container.
+const LIST_MAX: usize = 15 << 20;
+
 impl Index {
+    /// Whether lists can take one more. A list over its message's limit fails as a whole: with
+    /// containerd, which has the same limit, a kubelet then sees no pod at all. So whoever would
+    /// bring it over the limit is refused, and everybody else's pods stay visible. There is room
+    /// for 2,000 pods of two containers with 1.7 KiB of labels and annotations each.
+    pub fn check_weight(&self, realm: Realm, more: usize) -> Result<()> {
+        let sum = self.sandboxes.weight_of(realm) + self.containers.weight_of(realm) + more;
+        if sum <= LIST_MAX {
+            return Ok(());
+        }
+        Err(Error::Exhausted(format!(
+            "the list of the {realm}'s pods would have {sum} bytes, the most is {LIST_MAX}: use \
+             shorter labels and annotations, or remove pods"
+        )))
+    }
+
     /// A sandbox's containers, those being made included, by name.
     pub fn containers_of(&self, sandbox: &SandboxId) -> Vec<Arc<Container>> {
         self.containers
@@ -260,7 +83,7 @@ impl Index {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::model::sandbox::SandboxConfig;
+    use crate::model::sandbox::{SandboxConfig, SandboxName, SandboxState};
 
     pub fn sandbox(id: &str, created_at: i64) -> Sandbox {
         let id = SandboxId::parse(&format!("{id:0<64}")).unwrap();

@@ -20,6 +20,7 @@ pub mod news;
 mod records;
 mod recovery;
 mod sandboxes;
+mod shelf;
 mod shim_process;
 mod shims;
 mod sizes;
