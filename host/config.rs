@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::model::handler::{self, Handler};
 
-pub use network::{Collection, NetworkConfig, WithoutPlugins};
+pub use network::{Collection, GuestSockets, NetworkConfig, WithoutPlugins};
 pub use registry::{RegistryConfig, RegistryHost, RegistryMirror};
 
 /// The CRI socket's name in the state folder.

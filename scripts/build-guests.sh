@@ -3,7 +3,8 @@
 #
 #   NAME.wasm       Rust for wasm32-wasip1 (a core module), Go, C
 #   NAME-p2.wasm    Rust for wasm32-wasip2 (a component)
-#   p3-command.wasm Rust, a component of WASI 0.3
+#   web.wasm        Rust, a component of WASI 0.2 that answers HTTP requests
+#   web-p3.wasm, p3-command.wasm  Rust, components of WASI 0.3
 #
 # Does nothing, quickly, when nothing changed. Go and C guests are left out, loudly, where their
 # compilers are missing (scripts/setup.sh installs them).
@@ -60,16 +61,20 @@ export_line=$("$repo/scripts/wasm-rust.sh")
 eval "$export_line"
 rust wasm32-wasip1 ""
 rust wasm32-wasip2 "-p2"
-# Only a component, and a library to cargo: it has no p1 form and a name with an underscore.
-compile --package p3-command --target wasm32-wasip2 --target-dir "$target/p3"
-publish "$target/p3/wasm32-wasip2/release/p3_command.wasm" p3-command.wasm
+# Only components, and libraries to cargo: they have no p1 form, and names with underscores.
+for guest in p3-command web web-p3; do
+  compile --package "$guest" --target wasm32-wasip2 --target-dir "$target/components"
+  publish "$target/components/wasm32-wasip2/release/${guest//-/_}.wasm" "$guest.wasm"
+done
 
 if command -v go >/dev/null; then
-  (cd "$examples/go-hello" && GOOS=wasip1 GOARCH=wasm GOTOOLCHAIN=local \
-    go build -trimpath -o "$target/go-hello.wasm" . >&2)
-  publish "$target/go-hello.wasm" go-hello.wasm
+  for guest in go-hello go-server; do
+    (cd "$examples/$guest" && GOOS=wasip1 GOARCH=wasm GOTOOLCHAIN=local \
+      go build -trimpath -o "$target/$guest.wasm" . >&2)
+    publish "$target/$guest.wasm" "$guest.wasm"
+  done
 else
-  note "SKIPPED go-hello: no go"
+  note "SKIPPED go-hello and go-server: no go"
   complete=
 fi
 

@@ -18,6 +18,7 @@ pub struct NetworkConfig {
     /// Seconds that one call of STATUS may take.
     pub status_seconds: u64,
     pub without_plugins: WithoutPlugins,
+    pub guests: GuestSockets,
     pub garbage: Collection,
 }
 
@@ -31,6 +32,17 @@ pub enum WithoutPlugins {
     NotReady,
     /// NetworkReady is true: loopback is all that this node's pods need.
     Loopback,
+}
+
+/// What a container's sockets may do that no annotation speaks of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuestSockets {
+    /// Bind and connect anywhere, as in any other container.
+    #[default]
+    Allow,
+    /// Nothing but what `wasmpod.dev/bind` and `wasmpod.dev/connect` name.
+    Deny,
 }
 
 /// Whether plugins are asked (GC, CNI 1.1) to give back what no pod of wasmpod's uses.
@@ -62,6 +74,7 @@ impl Default for NetworkConfig {
             plugin_seconds: 60,
             status_seconds: 5,
             without_plugins: WithoutPlugins::default(),
+            guests: GuestSockets::default(),
             garbage: Collection::default(),
         }
     }

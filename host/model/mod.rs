@@ -1,5 +1,5 @@
-//! Plain data and pure state machines that every other part may use. Knows only std, serde and
-//! the system's random numbers: no wire message, no file, no thread.
+//! Plain data and pure state machines that every other part may use. Knows only std, serde, IP
+//! networks and the system's random numbers: no wire message, no file, no thread.
 
 pub mod container;
 pub mod cpuset;
@@ -9,4 +9,6 @@ pub mod handler;
 pub mod ids;
 pub mod resources;
 pub mod sandbox;
+pub mod service;
 pub mod signal;
+pub mod sockets;

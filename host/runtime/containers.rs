@@ -9,11 +9,13 @@
 
 use std::sync::Arc;
 
+use super::annotations::Annotations;
 use super::change::Change;
 use super::client::{answer, failure};
 use super::launch::{self, Launch, PlannedMount};
 use super::records::now;
 use super::shims::Shim;
+use super::stop::StopPlan;
 use super::{Runtime, etc_layer};
 use crate::error::{Error, Result};
 use crate::image::{Code, CodeForm, Image};
@@ -24,7 +26,6 @@ use crate::model::container::{
 use crate::model::ids::ContainerId;
 use crate::model::resources::Resources;
 use crate::model::sandbox::{Sandbox, SandboxState};
-use crate::model::signal;
 use crate::proto::shim as wire;
 
 /// What making a container needs beyond its record.
@@ -32,6 +33,7 @@ struct Plan {
     image: Arc<Image>,
     launch: Launch,
     mounts: Vec<PlannedMount>,
+    network: wire::Network,
     code: Code,
 }
 
@@ -81,6 +83,8 @@ impl Runtime {
         let hostname = etc_layer::hostname(&sandbox.config)?;
         let launch = Launch::plan(&config, &image, &hostname)?;
         let mounts = launch::mounts(&config)?;
+        let network = Annotations { pod: &sandbox.config, container: &config }
+            .network(&self.config.network, &launch.env)?;
         let log_path = launch::log_path(&sandbox.config, &config)?;
         let resources = launch::applied(&config.resources)?;
         let code = self.images.code(&launch.program.digest, &launch.program.file).await?;
@@ -97,7 +101,7 @@ impl Runtime {
             log_path,
             stop_signal: launch.stop_signal,
         };
-        Ok((container, Plan { image, launch, mounts, code }))
+        Ok((container, Plan { image, launch, mounts, network, code }))
     }
 
     async fn place_container(
@@ -190,6 +194,7 @@ impl Runtime {
             stdin: container.config.stdin,
             log_path: container.log_path.clone(),
             limits: Some(self.limits(&container.resources)),
+            network: Some(plan.network.clone()),
         }
     }
 
@@ -260,7 +265,7 @@ impl Runtime {
 
     pub(super) async fn discard_container(self: Arc<Self>, id: ContainerId) -> Result<()> {
         // Overtakes a start that still goes on.
-        self.end_container(&id, (signal::KILL, std::time::Duration::ZERO)).await?;
+        self.end_container(&id, StopPlan::KILL).await?;
         let turn = self.records.turn(id.as_str());
         let _turn = turn.operation.write().await;
         let removing = self.records.set_container(&id, ContainerVerb::Remove).await;

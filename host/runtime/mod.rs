@@ -1,6 +1,7 @@
 //! The daemon's core: which sandboxes and containers there are, what may become of them, and
 //! which shim holds them. Speaks the model and the shim's protocol; nothing of CRI or wasmtime.
 
+mod annotations;
 mod cgroup;
 mod change;
 mod client;

@@ -14,6 +14,7 @@ use super::change::Change;
 use super::client::{answer_within, failure};
 use super::records::now;
 use super::shims::{Seat, Shim};
+use super::stop::StopPlan;
 use super::{Runtime, cgroup, etc_layer, launch, sweep};
 use crate::error::{Error, Result};
 use crate::model::container::{ContainerState, ContainerVerb, Exit, Reason};
@@ -21,7 +22,6 @@ use crate::model::cpuset::CpuSet;
 use crate::model::handler::{Handler, ProcessPlace, StorePlace};
 use crate::model::ids::SandboxId;
 use crate::model::sandbox::{Realm, Sandbox, SandboxConfig, SandboxState, SandboxVerb};
-use crate::model::signal;
 use crate::proto::shim as wire;
 
 /// How many shims are asked for a place before giving up: one may be full, one may die.
@@ -296,7 +296,7 @@ impl Runtime {
 
     /// Ends a container whatever state it is in; one that never ran is exited too.
     async fn kill_container(&self, id: &crate::model::ids::ContainerId) -> Result<()> {
-        self.end_container(id, (signal::KILL, std::time::Duration::ZERO)).await?;
+        self.end_container(id, StopPlan::KILL).await?;
         let state = self.records.container(id).map(|container| container.state.clone());
         if state == Some(ContainerState::Created) {
             let exit = Exit {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::Runtime;
+use super::annotations::{Annotations, STOP};
 use super::client::failure;
 use super::records::now;
 use crate::error::{Error, Result};
@@ -11,25 +12,42 @@ use crate::model::container::{Container, ContainerState, ContainerVerb, Exit};
 use crate::model::ids::ContainerId;
 use crate::model::signal;
 use crate::proto::shim as wire;
+use crate::proto::shim::stop_container_request::Patience;
 
-/// On a container or its pod: with the value `grace` the guest serves on until the deadline.
-const STOP_ANNOTATION: &str = "wasmpod.dev/stop";
+/// How a container is to be ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StopPlan {
+    /// Linux number.
+    signal: u32,
+    grace: Duration,
+    /// Whom the grace is for.
+    patience: Patience,
+}
+
+impl StopPlan {
+    pub const KILL: Self =
+        Self { signal: signal::KILL, grace: Duration::ZERO, patience: Patience::Hearing };
+}
 
 /// How long a lost shim's burial, or a start that was overtaken, may take to be recorded.
 const SETTLING: Duration = Duration::from_secs(10);
 
 impl Runtime {
-    /// A guest cannot hear signals: without the annotation it is ended at once, whatever the
-    /// grace; a grace of zero is a KILL, as CRI has it.
-    pub(super) fn stop_plan(&self, container: &Container, grace: Duration) -> (u32, Duration) {
+    /// A guest that cannot hear signals is ended at once, whatever the grace, unless the
+    /// annotation lets it go on; a grace of zero is a KILL, as CRI has it.
+    pub(super) fn stop_plan(&self, container: &Container, grace: Duration) -> StopPlan {
         if grace.is_zero() {
-            return (signal::KILL, Duration::ZERO);
+            return StopPlan::KILL;
         }
         let sandbox = self.records.sandbox(&container.sandbox);
-        let of_pod = sandbox.as_ref().and_then(|s| s.config.annotations.get(STOP_ANNOTATION));
-        let wish = container.config.annotations.get(STOP_ANNOTATION).or(of_pod);
-        let patient = wish.is_some_and(|wish| wish == "grace");
-        (container.stop_signal, if patient { grace } else { Duration::ZERO })
+        let wish = sandbox.as_ref().and_then(|sandbox| {
+            Annotations { pod: &sandbox.config, container: &container.config }.get(STOP)
+        });
+        let patience = match wish {
+            Some("grace") => Patience::All,
+            _ => Patience::Hearing,
+        };
+        StopPlan { signal: container.stop_signal, grace, patience }
     }
 
     /// Ends a container if it runs and returns its exit once that is recorded; `None` for one
@@ -37,7 +55,7 @@ impl Runtime {
     pub(super) async fn end_container(
         &self,
         id: &ContainerId,
-        (signal, grace): (u32, Duration),
+        plan: StopPlan,
     ) -> Result<Option<Exit>> {
         loop {
             let Some(container) = self.records.container(id) else { return Ok(None) };
@@ -54,8 +72,9 @@ impl Runtime {
                 Ok(shim) => {
                     let request = wire::StopContainerRequest {
                         id: id.to_string(),
-                        signal,
-                        grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
+                        signal: plan.signal,
+                        grace_ms: u64::try_from(plan.grace.as_millis()).unwrap_or(u64::MAX),
+                        patience: plan.patience.into(),
                     };
                     let answer = shim.wire().stop_container(request).await;
                     answer.map_err(|status| failure("stopping a container", &status))

@@ -2,7 +2,6 @@
 //! started, stopped and changed. Its guest runs on a thread of its own (`life`).
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -11,18 +10,20 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use super::cpu::{self, Member, Threads};
-use super::guest::{Begun, Context, Network, Stdin};
+use super::guest::{Begun, Context, Role, Stdin};
 use super::host::Host;
 use super::input::Input;
 use super::kill::Kill;
 use super::ledger::{Budget, Ledger};
 use super::log::LogFile;
-use super::mounts::{MountSpec, RootAccess, Tree};
+use super::mounts::Tree;
+use super::network::Guard;
 use super::output::Output;
 use super::phase::{Phase, Verb};
-use super::programs::{Code, Loaded};
+use super::programs::Loaded;
 use super::sandbox::Sandbox;
 use super::sessions::Sessions;
+use super::spec::{ContainerSpec, Patience, SIGKILL, Stop, Update};
 use super::stuck::{Part, Stuck};
 use super::wasi::fs::Root;
 use super::{ending, lock};
@@ -30,74 +31,13 @@ use crate::error::{Error, Result};
 use crate::model::container::Exit;
 use crate::model::cpuset::CpuSet;
 use crate::model::exits::ExitRecord;
-use crate::model::ids::{ContainerId, SandboxId};
+use crate::model::ids::ContainerId;
 
 /// How long a killed guest's thread is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The longest pause between two interruptions of a thread that is to go.
 pub const LONGEST_PAUSE: Duration = Duration::from_millis(20);
-
-const SIGKILL: u32 = 9;
-
-/// What CreateContainer asked for.
-#[derive(Clone, Debug)]
-pub struct ContainerSpec {
-    pub id: ContainerId,
-    pub sandbox: SandboxId,
-    pub code: Code,
-    pub root: RootFs,
-    pub mounts: Vec<MountSpec>,
-    pub argv: Vec<String>,
-    /// NAME=value.
-    pub env: Vec<String>,
-    pub working_dir: String,
-    /// The entry module's path inside the root.
-    pub entry_path: String,
-    pub stdin: StdinSource,
-    /// `None` discards output.
-    pub log_path: Option<PathBuf>,
-    pub limits: Limits,
-}
-
-/// Where a main program's standard input comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StdinSource {
-    /// It ends at once.
-    Nothing,
-    /// A pipe whose other end the container holds.
-    Pipe,
-}
-
-#[derive(Clone, Debug)]
-pub struct RootFs {
-    /// The topmost first.
-    pub layers: Vec<PathBuf>,
-    pub upper: PathBuf,
-    pub work: PathBuf,
-    pub access: RootAccess,
-}
-
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Bytes; `u64::MAX` sets no limit.
-    pub memory: u64,
-    pub descriptors: u32,
-    pub handles: u32,
-    /// `None` leaves the sandbox's.
-    pub cpus: Option<CpuSet>,
-}
-
-/// The limits that can change while a container lives.
-#[derive(Clone, Debug)]
-pub struct Update {
-    /// Bytes; `u64::MAX` sets no limit.
-    pub memory: u64,
-    /// `None` leaves it as it is.
-    pub descriptors: Option<u32>,
-    /// `None` leaves the sandbox's.
-    pub cpus: Option<CpuSet>,
-}
 
 pub struct Container {
     pub spec: ContainerSpec,
@@ -106,6 +46,7 @@ pub struct Container {
     pub ledger: Arc<Ledger>,
     /// Ends the main program.
     pub kill: Arc<Kill>,
+    guard: Arc<Guard>,
     pub threads: Threads,
     pub sessions: Arc<Sessions>,
     /// `None`: as the shim's threads are born.
@@ -155,6 +96,7 @@ impl Container {
         let container = Self {
             ledger: Arc::new(Ledger::new(memory, spec.limits.descriptors, spec.limits.handles)),
             kill: Arc::new(Kill::new(host.engine.clone())),
+            guard: Arc::new(Guard::new(spec.network.policy.clone())),
             threads: Threads::default(),
             sessions: Arc::default(),
             cpus: Mutex::new(cpus),
@@ -215,11 +157,19 @@ impl Container {
         answered.await.unwrap_or_else(|_| Err(wrong("ending")))
     }
 
-    /// Ends the guest: by itself within `grace`, else from outside. Returns once its thread,
+    /// Ends the guest: by itself within the grace, else from outside. Returns once its thread,
     /// descriptors and mounts are gone, always with the one exit that it has.
-    pub async fn stop(&self, signal: u32, grace: Duration) -> Exit {
+    pub async fn stop(&self, stop: Stop) -> Exit {
+        let Stop { signal, grace, patience } = stop;
+        let grace = match patience {
+            Patience::Hearing if !self.hears() => Duration::ZERO,
+            _ => grace,
+        };
         // Only a thread that still waits for its start reads this.
         let _ = self.orders.send(Order::End { signal });
+        if !grace.is_zero() {
+            self.kill.ask();
+        }
         if let Ok(exit) = timeout(grace, self.exited()).await {
             return exit;
         }
@@ -230,6 +180,12 @@ impl Container {
             Some(exit) => exit,
             None => self.leave_behind().await,
         }
+    }
+
+    /// Whether its program hears that it is to stop.
+    fn hears(&self) -> bool {
+        let parts = lock(&self.parts);
+        matches!(parts.as_deref(), Some(Parts { program: Loaded::Ready(program), .. }) if program.hears())
     }
 
     /// Resolves to the exit once there is one.
@@ -295,7 +251,14 @@ impl Container {
             stderr: run.stderr,
             ledger: self.ledger.clone(),
             kill: run.kill,
-            network: Network::Allowed,
+            ticker: self.host.ticker.clone(),
+            guard: self.guard.clone(),
+            listen: match run.role {
+                Role::Main => self.spec.network.listen.clone(),
+                Role::Exec => Vec::new(),
+            },
+            role: run.role,
+            service: self.spec.network.service.clone(),
             begun: run.begun,
         }
     }
@@ -363,6 +326,7 @@ pub struct Run {
     pub stdout: Arc<dyn Output>,
     pub stderr: Arc<dyn Output>,
     pub kill: Arc<Kill>,
+    pub role: Role,
     pub begun: Option<Begun>,
 }
 

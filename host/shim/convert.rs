@@ -5,19 +5,22 @@ use std::time::Duration;
 
 use tonic::{Code as GrpcCode, Status};
 
-use super::container::{ContainerSpec, Limits, RootFs, StdinSource, Update};
 use super::exec::{ExecOutcome, ExecSpec};
 use super::guest::Form;
 use super::mounts::{MountAccess, MountPropagation, MountSpec, RootAccess};
+use super::network::NetworkSpec;
 use super::phase::Phase;
 use super::programs::Code;
 use super::resolve::Found;
 use super::sandbox::{NetworkMode, SandboxSpec};
+use super::spec::{ContainerSpec, Limits, Patience, RootFs, StdinSource, Stop, Update};
 use super::{cpu, host::Host};
 use crate::error::{Error, Result, cut};
 use crate::model::container::Exit;
 use crate::model::exits::ExitRecord;
 use crate::model::ids::{ContainerId, SandboxId};
+use crate::model::service::ServiceOptions;
+use crate::model::sockets::{Allowed, Listen, SocketPolicy};
 use crate::proto::shim as wire;
 
 /// The gRPC status that an error is told as.
@@ -97,7 +100,43 @@ pub fn container_spec(asked: wire::CreateContainerRequest, host: &Host) -> Resul
         stdin: if asked.stdin { StdinSource::Pipe } else { StdinSource::Nothing },
         log_path: optional_path(&asked.log_path)?,
         limits: limits(asked.limits.unwrap_or_default(), host)?,
+        network: network(&asked.network.unwrap_or_default())?,
     })
+}
+
+fn network(asked: &wire::Network) -> Result<NetworkSpec> {
+    let rules = |text: &str| match text {
+        "" => Ok(Allowed::NOTHING),
+        text => Allowed::parse(text).map_err(Error::Invalid),
+    };
+    let listen = asked.listen.iter().map(|text| Listen::parse(text).map_err(Error::Invalid));
+    Ok(NetworkSpec {
+        policy: SocketPolicy { bind: rules(&asked.bind)?, connect: rules(&asked.connect)? },
+        listen: listen.collect::<Result<_>>()?,
+        service: asked.service.as_ref().map(service).transpose()?,
+    })
+}
+
+fn service(asked: &wire::Service) -> Result<ServiceOptions> {
+    let port = u16::try_from(asked.port).ok().filter(|&port| port != 0);
+    Ok(ServiceOptions {
+        port: port.ok_or_else(|| Error::Invalid(format!("{} is no port", asked.port)))?,
+        requests: asked.requests.max(1),
+        timeout: Duration::from_millis(asked.timeout_ms),
+        reuse: (asked.reuse > 0).then_some(asked.reuse),
+    })
+}
+
+pub fn stop(asked: &wire::StopContainerRequest) -> Stop {
+    use wire::stop_container_request::Patience as Asked;
+    Stop {
+        signal: asked.signal,
+        grace: Duration::from_millis(asked.grace_ms),
+        patience: match asked.patience() {
+            Asked::Hearing => Patience::Hearing,
+            Asked::All => Patience::All,
+        },
+    }
 }
 
 pub fn update(asked: wire::UpdateContainerRequest, host: &Host) -> Result<Update> {

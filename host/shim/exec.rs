@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::container::{Container, Parts, Run, end};
 use super::ending;
-use super::guest::{Ended, Program, Stdin};
+use super::guest::{Ended, Program, Role, Stdin};
 use super::kill::Kill;
 use super::output::{Capture, Output};
 use super::programs::{Code, Loaded};
@@ -157,6 +157,7 @@ fn run_loaded(
             stdout: outputs.stdout,
             stderr: outputs.stderr,
             kill,
+            role: Role::Exec,
             begun: None,
         },
     );

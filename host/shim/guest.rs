@@ -9,10 +9,14 @@ use wasmtime::{Engine, GcHeapOutOfMemory, Store, WasmBacktrace};
 
 use super::kill::{Kill, Killed};
 use super::ledger::{Ledger, OutOfMemory, Taken};
+use super::network::Guard;
 use super::output::Output;
+use super::ticker::Ticker;
 use super::wasi::fs::Root;
-use super::wasi::{p1, p2, p3};
+use super::wasi::{component, http, p1, p2, p3};
 use crate::error::cut;
+use crate::model::service::ServiceOptions;
+use crate::model::sockets::Listen;
 
 /// A guest's standard input.
 pub enum Stdin {
@@ -35,27 +39,60 @@ pub struct Context {
     pub stderr: Arc<dyn Output>,
     pub ledger: Arc<Ledger>,
     pub kill: Arc<Kill>,
-    /// Whether sockets may be opened at all (host network or own namespace both count).
-    pub network: Network,
+    /// For guests that share a thread.
+    pub ticker: Arc<Ticker>,
+    /// What its sockets may do.
+    pub guard: Arc<Guard>,
+    pub role: Role,
+    /// Sockets that it begins with: the main program's alone.
+    pub listen: Vec<Listen>,
+    /// How a service is served; `None`: the container names no port that it could have.
+    pub service: Option<ServiceOptions>,
     /// Called when all that is not the guest's own doing has succeeded, just before its first
     /// instruction: from then on it runs. Never called for one that cannot be begun.
     pub begun: Option<Begun>,
 }
 
+/// What a run is to its container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Main,
+    Exec,
+}
+
+/// Bytes that one call may make the host copy out of a component: far above what streams move,
+/// room for a file written by one call.
+pub const CALL_COPY: usize = 16 << 20;
+
 /// See [`Context::begun`].
-pub type Begun = Box<dyn FnOnce() + Send>;
+pub type Begun = Box<dyn FnOnce() + Send + Sync>;
 
 impl Context {
+    /// The same for another Store of the same program: without input and what it begins with.
+    pub fn again(&self) -> Self {
+        Self {
+            argv: self.argv.clone(),
+            env: self.env.clone(),
+            root: self.root.clone(),
+            working_dir: self.working_dir.clone(),
+            stdin: Stdin::Empty,
+            stdout: self.stdout.clone(),
+            stderr: self.stderr.clone(),
+            ledger: self.ledger.clone(),
+            kill: self.kill.clone(),
+            ticker: self.ticker.clone(),
+            guard: self.guard.clone(),
+            role: self.role,
+            listen: Vec::new(),
+            service: None,
+            begun: None,
+        }
+    }
+
     /// For the kinds: see [`Context::begun`].
     pub fn take_begun(&mut self) -> Begun {
         self.begun.take().unwrap_or_else(|| Box::new(|| {}))
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Network {
-    Allowed,
-    Denied,
 }
 
 /// How a run ended.
@@ -125,7 +162,16 @@ pub enum Kind {
     P1(p1::Program),
     P2(p2::Program),
     P3(p3::Program),
+    Http(http::Program),
 }
+
+/// Why a service is not run beside its container's main program.
+const SERVICE_RUNS: &str = "this program is a service, which answers HTTP requests and runs as a \
+     container's main program only";
+
+/// Why a component is not given listening sockets.
+const COMPONENT_LISTENS: &str = "annotation wasmpod.dev/listen is for WASI 0.1 modules: this \
+     program is a component, which opens its sockets itself";
 
 /// Which file form machine code has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,23 +200,40 @@ impl Kind {
                 let component =
                     unsafe { wasmtime::component::Component::deserialize_file(engine, path) }
                         .map_err(LoadError::Code)?;
-                if p3::exports_command(engine, &component) {
-                    p3::Program::link(engine, &component).map(Self::P3).map_err(LoadError::Link)
+                let exports = component::exports(engine, &component);
+                let has = |name: &str| exports.iter().any(|export| export.starts_with(name));
+                let linked = if has(p3::COMMAND) {
+                    p3::Program::link(engine, &component).map(Self::P3)
+                } else if !has(p2::COMMAND) && http::exports_service(&exports) {
+                    http::Program::link(engine, &component).map(Self::Http)
                 } else {
-                    p2::Program::link(engine, &component).map(Self::P2).map_err(LoadError::Link)
-                }
+                    p2::Program::link(engine, &component).map(Self::P2)
+                };
+                linked.map_err(LoadError::Link)
             }
         }
     }
 }
 
 impl Program {
+    /// Whether it hears of [`Kill::ask`].
+    pub fn hears(&self) -> bool {
+        matches!(self.kind, Kind::Http(_))
+    }
+
     /// Runs it to its end on this thread, which must be the guest's own.
     pub fn run(&self, context: Context) -> Ended {
+        if matches!(self.kind, Kind::Http(_)) && context.role == Role::Exec {
+            return Ended::NotStarted(SERVICE_RUNS.to_owned());
+        }
+        if !matches!(self.kind, Kind::P1(_)) && !context.listen.is_empty() {
+            return Ended::NotStarted(COMPONENT_LISTENS.to_owned());
+        }
         let kill = context.kill.clone();
         let _entered = kill.enter();
-        // Held until the Store is gone.
-        let _taken = match Taken::take(context.ledger.clone(), self.footprint) {
+        // Held until the Store is gone; a service's instances take each for itself.
+        let own = if self.hears() { 0 } else { self.footprint };
+        let _taken = match Taken::take(context.ledger.clone(), own) {
             Ok(taken) => taken,
             Err(refused) => return Ended::OutOfMemory(refused.to_string()),
         };
@@ -178,6 +241,7 @@ impl Program {
             Kind::P1(program) => program.run(context),
             Kind::P2(program) => program.run(context),
             Kind::P3(program) => program.run(context),
+            Kind::Http(program) => program.run(context, self.footprint),
         }
     }
 }

@@ -8,12 +8,15 @@ use wasmtime::Engine;
 use super::exits::Exits;
 use super::namespace::Privilege;
 use super::programs::Programs;
+use super::ticker::Ticker;
 use super::wasi::fs::Devices;
 use crate::model::cpuset::CpuSet;
 
 pub struct Host {
     pub engine: Engine,
     pub programs: Programs,
+    /// For guests that share a thread.
+    pub ticker: Arc<Ticker>,
     pub exits: Arc<Exits>,
     pub devices: Arc<Devices>,
     pub privilege: Privilege,

@@ -12,9 +12,18 @@ use wasmtime::Engine;
 /// Shared by a guest's thread and whoever may end it.
 pub struct Kill {
     engine: Engine,
-    killed: watch::Sender<bool>,
+    stage: watch::Sender<Stage>,
     sleepers: (Mutex<()>, Condvar),
     threads: Mutex<HashSet<i32>>,
+}
+
+/// How near its end a guest is. It only ever goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Wanted,
+    /// It may finish what it has begun.
+    Asked,
+    Killed,
 }
 
 /// The error that an epoch callback or host function returns when the guest was killed: tells
@@ -27,14 +36,14 @@ impl Kill {
     pub fn new(engine: Engine) -> Self {
         Self {
             engine,
-            killed: watch::Sender::new(false),
+            stage: watch::Sender::new(Stage::Wanted),
             sleepers: (Mutex::new(()), Condvar::new()),
             threads: Mutex::new(HashSet::new()),
         }
     }
 
     pub fn is_killed(&self) -> bool {
-        *self.killed.borrow()
+        *self.stage.borrow() == Stage::Killed
     }
 
     /// `Err(Killed)` once killed: for host functions, before and after they block.
@@ -42,11 +51,22 @@ impl Kill {
         if self.is_killed() { Err(Killed) } else { Ok(()) }
     }
 
+    /// Asks the guest to end by itself, if it hears such things.
+    pub fn ask(&self) {
+        self.stage.send_if_modified(|stage| {
+            let asked = *stage == Stage::Wanted;
+            if asked {
+                *stage = Stage::Asked;
+            }
+            asked
+        });
+    }
+
     /// Ends the guest: wakes sleepers and async waits, stops wasm code at its next loop or call,
     /// interrupts system calls. Returns at once; [`Kill::interrupt`] is to be repeated until the
     /// threads are gone, because a signal can come just before a system call begins.
     pub fn kill(&self) {
-        self.killed.send_replace(true);
+        self.stage.send_replace(Stage::Killed);
         drop(self.sleepers.0.lock().unwrap_or_else(PoisonError::into_inner));
         self.sleepers.1.notify_all();
         self.interrupt();
@@ -73,9 +93,18 @@ impl Kill {
 
     /// Resolves once killed.
     pub async fn killed(&self) {
-        let mut killed = self.killed.subscribe();
-        // The sender lives in self, so waiting ends only by the kill.
-        let _ = killed.wait_for(|killed| *killed).await;
+        self.reaches(Stage::Killed).await;
+    }
+
+    /// Resolves once asked to end, or killed.
+    pub async fn asked(&self) {
+        self.reaches(Stage::Asked).await;
+    }
+
+    async fn reaches(&self, wanted: Stage) {
+        let mut stage = self.stage.subscribe();
+        // The sender lives in self, so waiting ends only by what is waited for.
+        let _ = stage.wait_for(|stage| *stage >= wanted).await;
     }
 
     /// Sleeps on this thread until `deadline` (`None`: for ever); `Err` once killed.

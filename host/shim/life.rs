@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::container::{Container, Order, Parts, Run, StdinSource};
-use super::guest::{Ended, Program, Stdin};
+use super::container::{Container, Order, Parts, Run};
+use super::guest::{Ended, Program, Role, Stdin};
 use super::input::Input;
 use super::log::{LogFile, Stream};
 use super::mounts::{self, RootSpec};
 use super::output::{Discard, Output};
 use super::programs::Loaded;
 use super::sandbox::thread_name;
+use super::spec::StdinSource;
 use super::wasi::fs::Root;
 use super::{clock, ending, lock};
 use crate::engine::THREAD_STACK;
@@ -159,6 +160,7 @@ fn run(container: &Container, parts: &Parts, (program, start): (&Program, &Arc<S
             stdout: output(Stream::Stdout),
             stderr: output(Stream::Stderr),
             kill: container.kill.clone(),
+            role: Role::Main,
             begun: Some(Box::new(move || begun.begin())),
         },
     );

@@ -22,19 +22,24 @@ mod life;
 pub mod log;
 pub mod mounts;
 pub mod namespace;
+pub mod network;
 pub mod output;
 mod phase;
 mod process;
 mod programs;
 mod registry;
 mod resolve;
+pub mod resolver;
 mod room;
 mod sandbox;
 mod server;
 mod sessions;
+pub mod sockets;
+mod spec;
 mod stuck;
 #[cfg(test)]
 mod tests;
+pub mod ticker;
 pub mod wasi;
 
 pub use process::{Options, main};

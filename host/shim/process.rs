@@ -20,6 +20,7 @@ use super::host::Host;
 use super::programs::Programs;
 use super::registry::Registry;
 use super::server::Server;
+use super::ticker::Ticker;
 use super::wasi::fs::Devices;
 use super::{connections, cpu, kill, mounts, namespace};
 use crate::error::{Error, Result};
@@ -88,6 +89,7 @@ pub(super) fn prepare(dir: &Path) -> Result<Host> {
         .map_err(|error| Error::Internal(format!("this machine cannot run wasm: {error:#}")))?;
     Ok(Host {
         programs: Programs::new(engine.clone()),
+        ticker: Ticker::new(engine.clone()),
         engine,
         exits: Arc::new(Exits::open(dir)?),
         devices: Arc::new(devices),

@@ -2,21 +2,18 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::sync::watch;
 
-use super::container::{Container, ContainerSpec};
+use super::container::Container;
 use super::host::Host;
 use super::sandbox::{Sandbox, SandboxSpec};
+use super::spec::{ContainerSpec, Stop};
 use super::{life, lock};
 use crate::error::{Error, Result};
 use crate::model::container::Exit;
 use crate::model::ids::{ContainerId, SandboxId};
-
-/// The signal that ends the containers of a stopped sandbox.
-const SIGKILL: u32 = 9;
 
 pub struct Registry {
     pub host: Arc<Host>,
@@ -86,7 +83,7 @@ impl Registry {
             sandbox.close();
             (sandbox, held.of(id))
         };
-        join_all(containers.iter().map(|container| container.stop(SIGKILL, Duration::ZERO))).await;
+        join_all(containers.iter().map(|container| container.stop(Stop::KILL))).await;
         sandbox.end().await;
     }
 
@@ -133,20 +130,15 @@ impl Registry {
     }
 
     /// `None` when there is no such container.
-    pub async fn stop_container(
-        &self,
-        id: &ContainerId,
-        signal: u32,
-        grace: Duration,
-    ) -> Option<(Exit, u32)> {
+    pub async fn stop_container(&self, id: &ContainerId, stop: Stop) -> Option<(Exit, u32)> {
         let container = self.container(id).ok()?;
-        let exit = container.stop(signal, grace).await;
+        let exit = container.stop(stop).await;
         Some((exit, container.stuck.count()))
     }
 
     pub async fn remove_container(&self, id: &ContainerId) {
         let Ok(container) = self.container(id) else { return };
-        container.stop(SIGKILL, Duration::ZERO).await;
+        container.stop(Stop::KILL).await;
         if lock(&self.held).containers.remove(id).is_some() {
             container.sandbox.threads.inherit(container.threads.cpu_nanos());
         }

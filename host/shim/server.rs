@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use tokio::sync::{oneshot, watch};
@@ -165,8 +164,7 @@ impl Shim for Server {
         whole(async move {
             let asked = request.into_inner();
             let id = convert::container_id(&asked.id)?;
-            let grace = Duration::from_millis(asked.grace_ms);
-            let stopped = registry.stop_container(&id, asked.signal, grace).await;
+            let stopped = registry.stop_container(&id, convert::stop(&asked)).await;
             let (exit, stuck_threads) = stopped.unzip();
             Ok(wire::StopContainerResponse {
                 exit: exit.map(convert::exit),

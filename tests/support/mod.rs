@@ -31,6 +31,7 @@ mod guests;
 mod logs;
 mod messages;
 mod pods;
+mod port;
 mod tarpit;
 mod wait;
 
@@ -39,6 +40,7 @@ pub use guests::{guest, guest_folder};
 pub use logs::{Line, Log};
 pub use messages::{container, env, host_network, mount, mount_read_only, sandbox};
 pub use pods::{Container, Pod};
+pub use port::Port;
 pub use tarpit::Tarpit;
 pub use wait::{DEADLINE, Moments, eventually, eventually_async};
 

@@ -145,7 +145,12 @@ impl Bench {
     }
 
     pub async fn stop(&mut self, id: &str, signal: u32, grace_ms: u64) -> wire::Exit {
-        let request = wire::StopContainerRequest { id: id.to_owned(), signal, grace_ms };
+        let request = wire::StopContainerRequest {
+            id: id.to_owned(),
+            signal,
+            grace_ms,
+            patience: wire::stop_container_request::Patience::All.into(),
+        };
         let stopped = self.client.stop_container(request).await.expect("stops").into_inner();
         assert_eq!(stopped.stuck_threads, 0);
         stopped.exit.expect("it is known")

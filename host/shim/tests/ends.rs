@@ -89,7 +89,12 @@ fn grace_that_runs_out_ends_in_kill_and_both_who_asked_hear_the_same() {
         let sandbox = shim.sandbox().await;
         let id = shim.run(&sandbox, guests::WAIT).await;
         let asked = Instant::now();
-        let request = wire::StopContainerRequest { id, signal: 15, grace_ms: 30 };
+        let request = wire::StopContainerRequest {
+            id,
+            signal: 15,
+            grace_ms: 30,
+            patience: wire::stop_container_request::Patience::All.into(),
+        };
         let mut other = shim.client.clone();
         let (one, two) = tokio::join!(
             shim.client.stop_container(request.clone()),

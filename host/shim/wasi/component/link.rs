@@ -24,7 +24,7 @@ impl Linked {
         let has_sockets = component
             .component_type()
             .imports(engine)
-            .any(|(name, _)| name.starts_with("wasi:sockets/"));
+            .any(|(name, _)| name.starts_with("wasi:sockets/") || name.starts_with("wasi:http/"));
         Ok(Self { pre, has_sockets })
     }
 }
@@ -54,10 +54,7 @@ pub fn no_command(exports: &[String]) -> String {
     if let Some(name) =
         with_prefix("wasi:http/incoming-handler@").or_else(|| with_prefix("wasi:http/handler@"))
     {
-        return format!(
-            "the component is a service (it exports {name}); wasmpod runs only commands, which \
-             export wasi:cli/run, until services come in a later version"
-        );
+        return format!("the component exports {name}; wasmpod serves wasi:http 0.2 and 0.3");
     }
     match exports {
         [] => "the component exports nothing; a command exports wasi:cli/run".to_owned(),

@@ -9,11 +9,7 @@ use wasmtime_wasi::I32Exit;
 
 use super::link::Linked;
 use super::state::State;
-use crate::shim::guest::{self, Context, Ended, Stdin};
-
-/// Bytes that one call may make the host copy out of the guest: far above what streams move,
-/// room for a file written by one call.
-const CALL_COPY: usize = 16 << 20;
+use crate::shim::guest::{self, CALL_COPY, Context, Ended, Stdin};
 
 /// How long the thread for name look-ups stays; it holds the pod's namespaces meanwhile.
 const HELPER_STAY: Duration = Duration::from_millis(100);

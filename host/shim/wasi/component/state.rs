@@ -4,14 +4,17 @@ use rustix::io::Errno;
 use wasmtime::component::{HasData, Resource, ResourceTable, ResourceTableError};
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::descriptor::Files;
 use super::sockets::Sockets;
 use super::stdin::Input;
 use super::transfer::{Guarded, Standard};
-use crate::shim::guest::{Context, Network};
+use crate::shim::guest::Context;
 use crate::shim::kill::Killed;
 use crate::shim::ledger::Limiter;
+use crate::shim::resolver::Resolver;
+use crate::shim::wasi::http::Outgoing;
 
 /// Bytes of randomness that one call may ask for.
 const RANDOM: u64 = 64 * 1024;
@@ -22,6 +25,9 @@ pub struct State {
     pub table: ResourceTable,
     files: Files,
     pub sockets: Sockets,
+    pub resolver: Resolver,
+    http: WasiHttpCtx,
+    outgoing: Outgoing,
     /// Polls since the runtime last looked for events.
     pub polls: u32,
     pub limiter: Limiter,
@@ -49,10 +55,16 @@ impl State {
         if !context.env.iter().any(|variable| variable.starts_with("PWD=")) {
             wasi.env("PWD", &context.working_dir);
         }
-        if context.network == Network::Allowed {
-            wasi.allow_tcp(true).allow_udp(true).allow_ip_name_lookup(true);
-            wasi.socket_addr_check(|_, _| Box::pin(async { true }));
-        }
+        let resolver =
+            Resolver::new(context.root.clone(), context.guard.clone(), context.ledger.clone());
+        let outgoing =
+            Outgoing::new(resolver.clone(), context.guard.clone(), context.ledger.clone());
+        let guard = context.guard;
+        wasi.allow_tcp(true).allow_udp(true);
+        wasi.socket_addr_check(move |address, purpose| {
+            let allowed = guard.allows(address, purpose);
+            Box::pin(async move { allowed })
+        });
         let mut table = ResourceTable::new();
         // Bounds what a guest can make the host keep.
         table.set_max_capacity(context.ledger.handles as usize);
@@ -63,6 +75,9 @@ impl State {
             table,
             files,
             sockets: Sockets::new(context.ledger.clone()),
+            resolver,
+            http: WasiHttpCtx::new(),
+            outgoing,
             polls: 0,
             limiter: Limiter::new(context.ledger),
         })
@@ -72,16 +87,22 @@ impl State {
         FilesView { files: &self.files, table: &mut self.table }
     }
 
-    /// What stock sockets see, and their count.
-    pub fn sockets(&mut self) -> (WasiSocketsCtxView<'_>, &mut Sockets) {
+    /// What stock sockets see, their count, and who looks names up.
+    pub fn sockets(&mut self) -> (WasiSocketsCtxView<'_>, &mut Sockets, &Resolver) {
         let stock = WasiSocketsCtxView { ctx: self.wasi.sockets(), table: &mut self.table };
-        (stock, &mut self.sockets)
+        (stock, &mut self.sockets, &self.resolver)
     }
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.outgoing, table: &mut self.table, ctx: &mut self.http }
     }
 }
 

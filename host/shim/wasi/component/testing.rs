@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 
 use wasmtime::Engine;
 
-use crate::shim::guest::{Context, Ended, Network, Stdin};
+use crate::model::sockets::SocketPolicy;
+use crate::shim::guest::{Context, Ended, Role, Stdin};
 use crate::shim::kill::Kill;
 use crate::shim::ledger::{Budget, Ledger};
+use crate::shim::network::Guard;
 use crate::shim::output::Capture;
+use crate::shim::ticker::Ticker;
 use crate::shim::wasi::fs::{Devices, Root};
 
 /// A guest's surroundings, kept to look at afterwards.
@@ -66,7 +69,11 @@ impl World {
             stderr: self.stderr.clone(),
             ledger: self.ledger.clone(),
             kill: self.kill.clone(),
-            network: Network::Allowed,
+            ticker: Ticker::new(self.engine.clone()),
+            guard: Arc::new(Guard::new(SocketPolicy::EVERYTHING)),
+            role: Role::Main,
+            listen: Vec::new(),
+            service: None,
             begun: None,
         }
     }

@@ -11,6 +11,9 @@ use crate::shim::wasi::fs::{Advice, Kind, SetTime, SetTimes, Stat, Timestamp, un
 /// Bytes of a `dirent` before its name.
 const DIRENT: usize = 24;
 
+/// A `prestat` tag that is not a folder's, which is 0.
+const NO_FOLDER: u8 = 1;
+
 /// `fstflags`: which times to set, and to what.
 const ACCESSED: u32 = 1;
 const ACCESSED_NOW: u32 = 2;
@@ -42,6 +45,7 @@ fn kind(descriptor: &Descriptor) -> Kind {
         Descriptor::Stdin | Descriptor::Stderr => Kind::Unknown,
         Descriptor::File(_) => Kind::File,
         Descriptor::Dir(..) => Kind::Dir,
+        Descriptor::Listener(_) | Descriptor::Connection(_) => Kind::Socket,
     }
 }
 
@@ -91,6 +95,9 @@ pub fn fd_sync(call: &mut Call<'_>, fd: u32) -> Result<()> {
 
 pub fn fd_fdstat_get(call: &mut Call<'_>, fd: u32, to: u32) -> Result<()> {
     let entry = call.guest.table.get(fd)?;
+    if let Descriptor::Listener(listener) = &entry.descriptor {
+        listener.tell();
+    }
     let [low, high] = entry.flags.to_le_bytes();
     let mut stat = [0; 24];
     put(&mut stat, 0, &[file_type(kind(&entry.descriptor)), 0, low, high]);
@@ -113,6 +120,9 @@ pub fn fd_fdstat_set_flags(call: &mut Call<'_>, fd: u32, wanted: u32) -> Result<
     }
     if let Descriptor::File(file) = &entry.descriptor {
         file.set_append(wanted & flags::APPEND != 0)?;
+    }
+    if let Descriptor::Listener(listener) = &entry.descriptor {
+        listener.tell();
     }
     entry.flags = wanted;
     Ok(())
@@ -162,7 +172,14 @@ pub fn fd_filestat_set_times(call: &mut Call<'_>, fd: u32, times: SetTimes) -> R
     Ok(())
 }
 
+/// Libraries ask number after number from 3 on until they hear `badf`; of a listening socket they
+/// hear that it is no folder, and go on.
 pub fn fd_prestat_get(call: &mut Call<'_>, fd: u32, to: u32) -> Result<()> {
+    if let Descriptor::Listener(_) = call.guest.table.get(fd)?.descriptor {
+        let mut prestat = [0; 8];
+        put(&mut prestat, 0, &[NO_FOLDER]);
+        return call.memory.put(to, &prestat);
+    }
     let length = preopen(call.guest, fd)?.len() as u32;
     // A zero tag, padded: it is a folder.
     let mut prestat = [0; 8];
@@ -178,7 +195,6 @@ pub fn fd_prestat_dir_name(call: &mut Call<'_>, fd: u32, to: Span) -> Result<()>
     call.memory.put(to.at, name.as_bytes())
 }
 
-/// Libraries ask number after number until they hear `badf`.
 fn preopen(guest: &Guest, fd: u32) -> Result<&'static str> {
     match &guest.table.get(fd)?.descriptor {
         Descriptor::Dir(_, preopen) => Ok(preopen.name().ok_or(Code::BAD_DESCRIPTOR)?),

@@ -7,8 +7,9 @@ use super::descriptor::times;
 use super::memory::{Buffers, Span};
 use super::path::{Opening, Path, follow};
 use super::poll::Lists;
+use super::socket::Received;
 use super::stream::seek_from;
-use super::{Call, Guest, answer, clock, descriptor, path, poll, process, stream};
+use super::{Call, Guest, answer, clock, descriptor, path, poll, process, socket, stream};
 use crate::shim::wasi::some_of;
 
 /// The module whose functions guests import.
@@ -125,12 +126,14 @@ fn bind_process(given: &mut Given) -> wasmtime::Result<()> {
         clock_time_get(id: u32, _precision: u64, to: u32) => clock::clock_time_get(call, id, to);
         poll_oneoff(from: u32, to: u32, count: u32, ready: u32) =>
             poll::poll_oneoff(call, Lists { from, to, count }, ready);
-        sock_accept(fd: u32, _flags: u32, _to: u32) => process::no_socket(call, fd);
-        sock_recv(fd: u32, _list: u32, _count: u32, _flags: u32, _read: u32, _out: u32) =>
-            process::no_socket(call, fd);
-        sock_send(fd: u32, _list: u32, _count: u32, _flags: u32, _sent: u32) =>
-            process::no_socket(call, fd);
-        sock_shutdown(fd: u32, _how: u32) => process::no_socket(call, fd);
+        sock_accept(fd: u32, flags: u32, to: u32) => socket::sock_accept(call, fd, flags, to);
+        sock_recv(fd: u32, at: u32, count: u32, how: u32, bytes: u32, flags: u32) => {
+            let to = Received { bytes, flags };
+            socket::sock_recv(call, fd, Buffers { at, count }, how, to)
+        };
+        sock_send(fd: u32, at: u32, count: u32, how: u32, sent: u32) =>
+            socket::sock_send(call, fd, Buffers { at, count }, how, sent);
+        sock_shutdown(fd: u32, how: u32) => socket::sock_shutdown(call, fd, how);
     }
     Ok(())
 }

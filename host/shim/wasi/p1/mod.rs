@@ -9,6 +9,7 @@ mod memory;
 mod path;
 mod poll;
 mod process;
+mod socket;
 mod stream;
 mod table;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use wasmtime::{Caller, Engine, InstancePre, Module, Store};
 
 use self::errno::Stop;
 use self::memory::Memory;
+use self::socket::Socket;
 use self::table::{Descriptor, Entry, Preopen, Table, rights};
 use crate::shim::guest::{Context, Ended, Stdin, arm};
 use crate::shim::kill::Kill;
@@ -107,10 +109,14 @@ impl Guest {
             (Descriptor::Stdin, rights::STREAM & !rights::WRITE),
             (Descriptor::Stdout, rights::STREAM & !rights::READ),
             (Descriptor::Stderr, rights::STREAM & !rights::READ),
-            (Descriptor::Dir(top.clone(), Preopen::Root), rights::DIR),
         ] {
             table.add(Entry::new(descriptor, rights));
         }
+        // Before the folders: that is where programs look for the sockets that they are given.
+        for listen in &context.listen {
+            table.add(Entry::listener(Socket::listen(listen)?));
+        }
+        table.add(Entry::new(Descriptor::Dir(top.clone(), Preopen::Root), rights::DIR));
         if let Some(dir) = working_dir::open(&context.root, &top, &context.working_dir)? {
             // Go joins relative paths to PWD, the C library asks the preopen ".".
             let preopen = Descriptor::Dir(Arc::new(dir), Preopen::WorkingDir);

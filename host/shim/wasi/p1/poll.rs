@@ -1,5 +1,6 @@
-//! `poll_oneoff`: waits for clocks and for standard input. Files are always ready.
+//! `poll_oneoff`: waits for clocks, standard input and sockets. Files are always ready.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -8,10 +9,10 @@ use rustix::io::Errno;
 use super::descriptor::put;
 use super::errno::{Code, Result};
 use super::memory::{Memory, Span};
+use super::socket::Readiness;
 use super::table::{Descriptor, rights};
 use super::{Call, Guest, clock};
 use crate::shim::guest::Stdin;
-use crate::shim::kill::Kill;
 
 /// Bytes of a `subscription` and of an `event`.
 const SUBSCRIPTION: u32 = 48;
@@ -94,9 +95,9 @@ impl Start {
 
 /// What is known of a subscription now.
 enum State {
-    Waiting,
-    /// How many bytes can be read or written, where that is known.
-    Ready(u64),
+    /// For that of the descriptor.
+    Waiting(PollFlags),
+    Ready(Readiness),
     Failed(Code),
 }
 
@@ -114,33 +115,34 @@ pub fn poll_oneoff(call: &mut Call<'_>, lists: Lists, ready: u32) -> Result<()> 
     }
     call.memory.bytes(Span { at: to, length: count * EVENT })?;
     let start = Start::now()?;
-    let mut input = false;
     loop {
         let mut events = 0;
         let mut earliest: Option<Instant> = None;
-        let mut waits_for_input = false;
+        let mut waiting = Vec::new();
         for index in 0..count {
             let subscription = Subscription::read(&call.memory, from, index, &start)?;
             let state = match subscription.wanted {
-                Wanted::Clock(Some(deadline)) if deadline <= Instant::now() => State::Ready(0),
+                Wanted::Clock(Some(deadline)) if deadline <= Instant::now() => State::ready(0),
                 Wanted::Clock(deadline) => {
                     earliest = match (earliest, deadline) {
                         (Some(one), Some(other)) => Some(one.min(other)),
                         (one, other) => one.or(other),
                     };
-                    State::Waiting
+                    continue;
                 }
-                Wanted::Descriptor(fd) => {
-                    let state = call.guest.state(fd, subscription.kind, input);
-                    waits_for_input |= matches!(state, State::Waiting);
-                    state
-                }
+                Wanted::Descriptor(fd) => match call.guest.state(fd, subscription.kind) {
+                    State::Waiting(flags) => {
+                        waiting.push((fd, flags));
+                        continue;
+                    }
+                    state => state,
+                },
                 Wanted::Wrong(code) => State::Failed(code),
             };
-            let (error, bytes) = match state {
-                State::Waiting => continue,
-                State::Ready(bytes) => (0, bytes),
-                State::Failed(code) => (code.number(), 0),
+            let (error, is) = match state {
+                State::Waiting(_) => continue,
+                State::Ready(readiness) => (0, readiness),
+                State::Failed(code) => (code.number(), Readiness { bytes: 0, hangup: false }),
             };
             // Never past the subscriptions' number, which has been checked; a guest whose two
             // lists overlap harms itself alone.
@@ -148,38 +150,48 @@ pub fn poll_oneoff(call: &mut Call<'_>, lists: Lists, ready: u32) -> Result<()> 
             put(&mut event, 0, &subscription.userdata);
             put(&mut event, 8, &error.to_le_bytes());
             put(&mut event, 10, &[subscription.kind]);
-            put(&mut event, 16, &bytes.to_le_bytes());
+            put(&mut event, 16, &is.bytes.to_le_bytes());
+            put(&mut event, 24, &u16::from(is.hangup).to_le_bytes());
             call.memory.put(to + events * EVENT, &event)?;
             events += 1;
         }
         if events > 0 {
             return call.memory.put_u32(ready, events);
         }
-        match (&call.guest.stdin, waits_for_input) {
-            (Stdin::Descriptor(fd), true) => {
-                let fd = PollFd::new(fd, PollFlags::IN);
-                input = wait_for(fd, &call.guest.kill, earliest)?;
-            }
-            _ => call.guest.kill.sleep_until(earliest)?,
+        match waiting.as_slice() {
+            [] => call.guest.kill.sleep_until(earliest)?,
+            waiting => call.guest.wait(waiting, earliest)?,
         }
     }
 }
 
+impl State {
+    fn ready(bytes: u64) -> Self {
+        Self::Ready(Readiness { bytes, hangup: false })
+    }
+
+    fn of(readiness: Option<Readiness>, flags: PollFlags) -> Self {
+        readiness.map_or(Self::Waiting(flags), Self::Ready)
+    }
+}
+
 impl Guest {
-    /// `input`: standard input has been found ready.
-    fn state(&self, fd: u32, kind: u8, input: bool) -> State {
+    fn state(&self, fd: u32, kind: u8) -> State {
         let entry = match self.table.get(fd) {
             Ok(entry) => entry,
             Err(_) => return State::Failed(Code::BAD_DESCRIPTOR),
         };
-        let right = if kind == 1 { rights::READ | rights::READ_DIR } else { rights::WRITE };
+        let (right, flags) = match kind {
+            1 => (rights::READ | rights::READ_DIR, PollFlags::IN),
+            _ => (rights::WRITE, PollFlags::OUT),
+        };
         match (&entry.descriptor, &self.stdin) {
             _ if entry.rights & right == 0 => State::Failed(Code::BAD_DESCRIPTOR),
-            (Descriptor::Stdin, Stdin::Descriptor(_)) if !input && !self.has_input() => {
-                State::Waiting
-            }
-            (Descriptor::File(file), _) if kind == 1 => State::Ready(file.left().unwrap_or(0)),
-            _ => State::Ready(1),
+            (Descriptor::Stdin, Stdin::Descriptor(_)) if !self.has_input() => State::Waiting(flags),
+            (Descriptor::File(file), _) if kind == 1 => State::ready(file.left().unwrap_or(0)),
+            (Descriptor::Listener(socket), _) => State::of(socket.ready(flags), flags),
+            (Descriptor::Connection(socket), _) => State::of(socket.ready(flags), flags),
+            _ => State::ready(1),
         }
     }
 
@@ -189,19 +201,28 @@ impl Guest {
         let mut fds = [PollFd::new(fd, PollFlags::IN)];
         !matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0) | Err(Errno::INTR))
     }
-}
 
-/// Whether `fd` was ready by `deadline` (`None`: for ever).
-fn wait_for(fd: PollFd<'_>, kill: &Kill, deadline: Option<Instant>) -> Result<bool> {
-    let mut fds = [fd];
-    loop {
-        kill.check()?;
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let timeout = left.map(|left| Timespec::try_from(left).unwrap_or_default());
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(found) => return Ok(found > 0),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+    /// Until one of the descriptors is ready, or `deadline` (`None`: for ever).
+    fn wait(&self, waiting: &[(u32, PollFlags)], deadline: Option<Instant>) -> Result<()> {
+        let fds = waiting.iter().filter_map(|&(fd, flags)| {
+            let fd = match (&self.table.get(fd).ok()?.descriptor, &self.stdin) {
+                (Descriptor::Stdin, Stdin::Descriptor(fd)) => fd.as_fd(),
+                (Descriptor::Listener(socket), _) => socket.as_fd(),
+                (Descriptor::Connection(socket), _) => socket.as_fd(),
+                _ => return None,
+            };
+            Some(PollFd::from_borrowed_fd(fd, flags))
+        });
+        let mut fds: Vec<_> = fds.collect();
+        loop {
+            self.kill.check()?;
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let timeout = left.map(|left| Timespec::try_from(left).unwrap_or_default());
+            match poll(&mut fds, timeout.as_ref()) {
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Arguments, environment, random bytes, yielding, exit; and sockets, which there are none of.
+//! Arguments, environment, random bytes, yielding, exit.
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -75,10 +75,4 @@ pub fn random_get(call: &mut Call<'_>, at: u32, length: u32) -> Result<()> {
         left = left.get_mut(got..).unwrap_or_default();
     }
     Ok(())
-}
-
-/// What every `sock_` call answers.
-pub fn no_socket(call: &mut Call<'_>, fd: u32) -> Result<()> {
-    call.guest.table.get(fd)?;
-    Err(Code::NOT_SOCKET.into())
 }

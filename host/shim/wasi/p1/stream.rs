@@ -25,7 +25,8 @@ const SMALL: usize = 2048;
 
 pub fn fd_read(call: &mut Call<'_>, fd: u32, buffers: Buffers, read: u32) -> Result<()> {
     let Guest { table, stdin, kill, .. } = &*call.guest;
-    let total = match &table.get(fd)?.descriptor {
+    let entry = table.get(fd)?;
+    let total = match &entry.descriptor {
         Descriptor::File(file) => call.memory.fill(buffers, |bytes, before| {
             go_on(kill, before)?;
             Ok(uninterrupted(kill, || file.read(bytes))?)
@@ -36,6 +37,10 @@ pub fn fd_read(call: &mut Call<'_>, fd: u32, buffers: Buffers, read: u32) -> Res
         })?,
         // One read only: the next could wait for more.
         Descriptor::Stdin => read_stdin(stdin, kill, call.memory.first(buffers)?)? as u32,
+        Descriptor::Connection(socket) => {
+            socket.read(kill, entry.flags, call.memory.first(buffers)?)? as u32
+        }
+        Descriptor::Listener(_) => return Err(Errno::NOTCONN.into()),
         Descriptor::Stdout | Descriptor::Stderr => return Err(Code::BAD_DESCRIPTOR.into()),
         Descriptor::Dir(..) => return Err(Code::IS_DIRECTORY.into()),
     };
@@ -67,7 +72,8 @@ pub fn fd_pread(
 
 pub fn fd_write(call: &mut Call<'_>, fd: u32, buffers: Buffers, written: u32) -> Result<()> {
     let Guest { table, kill, stdout, stderr, .. } = &*call.guest;
-    let total = match &table.get(fd)?.descriptor {
+    let entry = table.get(fd)?;
+    let total = match &entry.descriptor {
         Descriptor::File(file) => call.memory.drain(buffers, |bytes, before| {
             go_on(kill, before)?;
             Ok(uninterrupted(kill, || file.write_vectored(bytes))?)
@@ -82,6 +88,10 @@ pub fn fd_write(call: &mut Call<'_>, fd: u32, buffers: Buffers, written: u32) ->
         Descriptor::Stderr => {
             call.memory.drain(buffers, |bytes, _| put(stderr.as_ref(), kill, bytes))?
         }
+        Descriptor::Connection(socket) => {
+            call.memory.drain(buffers, |bytes, _| socket.write(kill, entry.flags, bytes))?
+        }
+        Descriptor::Listener(_) => return Err(Errno::NOTCONN.into()),
         Descriptor::Stdin => return Err(Code::BAD_DESCRIPTOR.into()),
         Descriptor::Dir(..) => return Err(Code::IS_DIRECTORY.into()),
     };

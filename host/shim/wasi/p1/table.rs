@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::errno::{Code, Result, Stop};
+use super::socket::{Listener, Socket};
 use crate::shim::ledger::DescriptorPermit;
 use crate::shim::wasi::fs::{Device, Dir, File};
 
@@ -39,6 +40,10 @@ pub mod rights {
     /// Those of a stream. Without seek and tell, which is how the C library knows a terminal
     /// among character devices.
     pub const STREAM: u64 = FILE & !(SEEK | TELL | ALLOCATE | SET_SIZE);
+    /// Those of a connection: of a stream, and sock_shutdown.
+    pub const CONNECTION: u64 = STREAM | 1 << 28;
+    /// Those of a listening socket: sock_accept, and to be polled as readable.
+    pub const LISTENER: u64 = READ | 1 << 3 | 1 << 21 | 1 << 27 | 1 << 29;
 }
 
 /// Flags of an open descriptor.
@@ -58,6 +63,9 @@ pub enum Descriptor {
     Dir(Arc<Dir>, Preopen),
     /// None of the streams.
     Device(Device),
+    /// Of those that the module begins with.
+    Listener(Arc<Listener>),
+    Connection(Socket),
 }
 
 /// Which of the folders that a guest begins with.

@@ -24,12 +24,12 @@ fn poll(state: &mut State) -> PollView<'_> {
     PollView { table: &mut state.table, sockets: &mut state.sockets, polls: &mut state.polls }
 }
 
-fn create_socket(state: &mut State) -> SocketsView<'_> {
-    let (stock, sockets) = state.sockets();
-    SocketsView { stock, sockets }
+fn guarded_sockets(state: &mut State) -> SocketsView<'_> {
+    let (stock, sockets, resolver) = state.sockets();
+    SocketsView { stock, sockets, resolver }
 }
 
-/// All of wasi:cli/command 0.2. The error is wasmtime's own: an interface given twice.
+/// All of wasi:cli/command 0.2, and wasi:http. The error is wasmtime's own: an interface given twice.
 pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     let l = &mut linker;
@@ -57,16 +57,17 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let options = sockets::network::LinkOptions::default();
     sockets::network::add_to_linker::<State, WasiSockets>(l, &options, WasiSocketsView::sockets)?;
     sockets::instance_network::add_to_linker::<State, WasiSockets>(l, WasiSocketsView::sockets)?;
-    sockets::ip_name_lookup::add_to_linker::<State, WasiSockets>(l, WasiSocketsView::sockets)?;
-    sockets::tcp_create_socket::add_to_linker::<State, HasSockets>(l, create_socket)?;
-    sockets::udp_create_socket::add_to_linker::<State, HasSockets>(l, create_socket)?;
+    sockets::ip_name_lookup::add_to_linker::<State, HasSockets>(l, guarded_sockets)?;
+    sockets::tcp_create_socket::add_to_linker::<State, HasSockets>(l, guarded_sockets)?;
+    sockets::udp_create_socket::add_to_linker::<State, HasSockets>(l, guarded_sockets)?;
     sockets::tcp::add_to_linker::<State, WasiSockets>(l, WasiSocketsView::sockets)?;
     sockets::udp::add_to_linker::<State, WasiSockets>(l, WasiSocketsView::sockets)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(l)?;
     l.allow_shadowing(true);
     l.instance("wasi:sockets/tcp@0.2.12")?.func_wrap(
         "[method]tcp-socket.accept",
         |mut store, (socket,): (Resource<TcpSocket>,)| {
-            Ok((create_socket(store.data_mut()).accept(socket)?,))
+            Ok((guarded_sockets(store.data_mut()).accept(socket)?,))
         },
     )?;
     l.allow_shadowing(false);

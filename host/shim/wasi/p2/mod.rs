@@ -4,6 +4,7 @@
 mod convert;
 mod filesystem;
 mod link;
+mod lookup;
 mod sockets;
 
 use wasmtime::Engine;
@@ -15,6 +16,9 @@ pub use link::linker;
 use super::component::{Failure, Linked, State, exports, no_command, run};
 use crate::shim::guest::{Context, Ended};
 
+/// What a command exports, in front of its version.
+pub const COMMAND: &str = "wasi:cli/run@0.2.";
+
 pub struct Program {
     linked: Linked,
     command: CommandPre<State>,
@@ -25,7 +29,7 @@ impl Program {
     /// naming what is missing.
     pub fn link(engine: &Engine, component: &Component) -> Result<Self, String> {
         let exports = exports(engine, component);
-        if !exports.iter().any(|name| name.starts_with("wasi:cli/run@0.2.")) {
+        if !exports.iter().any(|name| name.starts_with(COMMAND)) {
             return Err(no_command(&exports));
         }
         let linker = linker(engine).map_err(|error| format!("no linker for p2: {error:#}"))?;

@@ -13,12 +13,14 @@ use wasmtime_wasi::p2::{
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi_io::bindings::wasi::io::poll;
 
+use crate::shim::resolver::Resolver;
 use crate::shim::wasi::component::Sockets;
 
-/// What creating sockets sees of a Store.
+/// What creating sockets and looking names up see of a Store.
 pub struct SocketsView<'a> {
     pub stock: WasiSocketsCtxView<'a>,
     pub sockets: &'a mut Sockets,
+    pub resolver: &'a Resolver,
 }
 
 /// Names [`SocketsView`] to wasmtime.

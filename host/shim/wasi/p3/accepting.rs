@@ -127,7 +127,7 @@ impl StreamProducer<State> for Giving {
         between.is_wanted = true;
         wake(&mut between.taking);
         if between.connection.is_some() {
-            let (stock, sockets) = store.data_mut().sockets();
+            let (stock, sockets, _) = store.data_mut().sockets();
             if sockets.are_within(stock.table) {
                 // Without room it is only asked whether there is one.
                 if destination.remaining(&mut store) != Some(0) {

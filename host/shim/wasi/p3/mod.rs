@@ -16,6 +16,9 @@ use wasmtime_wasi::p3::bindings::filesystem::{preopens, types};
 use super::component::{Failure, HasFiles, Linked, State, exports, no_command, run};
 use crate::shim::guest::{Context, Ended};
 
+/// What a command exports, in front of its version.
+pub const COMMAND: &str = "wasi:cli/run@0.3.";
+
 pub struct Program {
     linked: Linked,
     command: CommandPre<State>,
@@ -45,22 +48,18 @@ impl Program {
     }
 }
 
-fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+/// All of wasi:cli/command 0.3 and 0.2, and wasi:http.
+pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = super::p2::linker(engine)?;
     let l = &mut linker;
+    wasmtime_wasi_http::p3::add_to_linker(l)?;
     wasmtime_wasi::p3::cli::add_to_linker(l)?;
     wasmtime_wasi::p3::clocks::add_to_linker(l)?;
     wasmtime_wasi::p3::random::add_to_linker(l)?;
-    wasmtime_wasi::p3::sockets::add_to_linker(l)?;
-    sockets::limit(l)?;
+    sockets::add_to_linker(l)?;
     types::add_to_linker::<State, HasFiles>(l, State::files)?;
     preopens::add_to_linker::<State, HasFiles>(l, State::files)?;
     Ok(linker)
-}
-
-/// Whether the component exports wasi:cli/run of version 0.3.
-pub fn exports_command(engine: &Engine, component: &Component) -> bool {
-    exports(engine, component).iter().any(|name| name.starts_with("wasi:cli/run@0.3."))
 }
 
 #[cfg(test)]

@@ -14,10 +14,13 @@ use rustix::fs::{Mode, OFlags};
 use wasmtime::{Engine, Module};
 
 use super::Program;
-use crate::shim::guest::{Context, Ended, Network, Stdin};
+use crate::model::sockets::{Listen, SocketPolicy};
+use crate::shim::guest::{Context, Ended, Role, Stdin};
 use crate::shim::kill::{Kill, install_wake_signal};
 use crate::shim::ledger::{Budget, Ledger};
+use crate::shim::network::Guard;
 use crate::shim::output::Capture;
+use crate::shim::ticker::Ticker;
 use crate::shim::wasi::fs::{Devices, Root};
 
 /// One guest to run: its text and what it is given.
@@ -31,6 +34,7 @@ struct Guest {
     stdin: Stdin,
     memory: u64,
     descriptors: u32,
+    listen: Vec<Listen>,
     kill: Arc<Kill>,
 }
 
@@ -59,6 +63,7 @@ impl Guest {
             stdin: Stdin::Empty,
             memory: u64::MAX,
             descriptors: 64,
+            listen: Vec::new(),
         }
     }
 
@@ -87,7 +92,11 @@ impl Guest {
             stderr: stdout.clone(),
             ledger: ledger.clone(),
             kill: self.kill.clone(),
-            network: Network::Denied,
+            ticker: Ticker::new(self.engine.clone()),
+            guard: Arc::new(Guard::new(SocketPolicy::NOTHING)),
+            role: Role::Main,
+            listen: self.listen,
+            service: None,
             begun: None,
         };
         let _entered = self.kill.enter();

@@ -1,0 +1,3 @@
+module wasmpod.dev/examples/go-server
+
+go 1.21

@@ -1,0 +1,95 @@
+//! What a container is made of, how it may change and how it is to end: what calls ask for.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::mounts::{MountSpec, RootAccess};
+use super::network::NetworkSpec;
+use super::programs::Code;
+use crate::model::cpuset::CpuSet;
+use crate::model::ids::{ContainerId, SandboxId};
+
+/// The signal that a kill stands for.
+pub const SIGKILL: u32 = 9;
+
+/// What CreateContainer asked for.
+#[derive(Clone, Debug)]
+pub struct ContainerSpec {
+    pub id: ContainerId,
+    pub sandbox: SandboxId,
+    pub code: Code,
+    pub root: RootFs,
+    pub mounts: Vec<MountSpec>,
+    pub argv: Vec<String>,
+    /// NAME=value.
+    pub env: Vec<String>,
+    pub working_dir: String,
+    /// The entry module's path inside the root.
+    pub entry_path: String,
+    pub stdin: StdinSource,
+    /// `None` discards output.
+    pub log_path: Option<PathBuf>,
+    pub limits: Limits,
+    pub network: NetworkSpec,
+}
+
+/// Where a main program's standard input comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StdinSource {
+    /// It ends at once.
+    Nothing,
+    /// A pipe whose other end the container holds.
+    Pipe,
+}
+
+#[derive(Clone, Debug)]
+pub struct RootFs {
+    /// The topmost first.
+    pub layers: Vec<PathBuf>,
+    pub upper: PathBuf,
+    pub work: PathBuf,
+    pub access: RootAccess,
+}
+
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes; `u64::MAX` sets no limit.
+    pub memory: u64,
+    pub descriptors: u32,
+    pub handles: u32,
+    /// `None` leaves the sandbox's.
+    pub cpus: Option<CpuSet>,
+}
+
+/// The limits that can change while a container lives.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// Bytes; `u64::MAX` sets no limit.
+    pub memory: u64,
+    /// `None` leaves it as it is.
+    pub descriptors: Option<u32>,
+    /// `None` leaves the sandbox's.
+    pub cpus: Option<CpuSet>,
+}
+
+/// How a container is to be ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Stop {
+    /// Linux number.
+    pub signal: u32,
+    pub grace: Duration,
+    pub patience: Patience,
+}
+
+impl Stop {
+    pub const KILL: Self =
+        Self { signal: SIGKILL, grace: Duration::ZERO, patience: Patience::Hearing };
+}
+
+/// Whom a stop's grace is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Who hears of the stop; any other is ended at once.
+    Hearing,
+    All,
+}

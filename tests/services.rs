@@ -1,0 +1,408 @@
+//! Components that answer HTTP requests, called as their clients do.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use crate::support;
+
+use support::{Container, Daemon, Port, container, env, eventually, host_network, sandbox};
+use wasmpod::proto::cri;
+
+const WAIT: Duration = Duration::from_secs(30);
+
+/// What a client got.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    body: String,
+}
+
+fn call(at: SocketAddr, head: &str, body: &[u8]) -> std::io::Result<Answer> {
+    let mut stream = TcpStream::connect_timeout(&at, WAIT)?;
+    stream.set_read_timeout(Some(WAIT))?;
+    let length = body.len();
+    write!(
+        stream,
+        "{head} HTTP/1.1\r\nHost: pod\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+    )?;
+    stream.write_all(body)?;
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text)?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let status = text.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let is_chunked = head.to_lowercase().contains("transfer-encoding: chunked");
+    Ok(Answer { status, body: if is_chunked { joined(body) } else { body.to_owned() } })
+}
+
+/// A chunked body's bytes.
+fn joined(mut chunks: &str) -> String {
+    let mut body = String::new();
+    while let Some((size, rest)) = chunks.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        if size == 0 {
+            break;
+        }
+        body.push_str(&rest[..size]);
+        chunks = rest[size..].trim_start_matches("\r\n");
+    }
+    body
+}
+
+async fn get(at: SocketAddr, path: &str) -> Answer {
+    let head = format!("GET {path}");
+    tokio::task::spawn_blocking(move || call(at, &head, b"")).await.unwrap().unwrap()
+}
+
+async fn post(at: SocketAddr, path: &str, body: &'static [u8]) -> Answer {
+    let head = format!("POST {path}");
+    tokio::task::spawn_blocking(move || call(at, &head, body)).await.unwrap().unwrap()
+}
+
+/// A pod on the host's network.
+fn pod(name: &str, annotations: &[(&str, String)]) -> cri::PodSandboxConfig {
+    let mut config = sandbox(name);
+    let context = config.linux.as_mut().unwrap().security_context.as_mut().unwrap();
+    context.namespace_options = Some(host_network());
+    config.annotations = annotations
+        .iter()
+        .map(|(key, value)| (format!("wasmpod.dev/{key}"), value.clone()))
+        .collect();
+    config
+}
+
+/// One service in a pod of its own, with more settings behind its port.
+async fn serve(daemon: &Daemon, guest: &str, settings: &str) -> (Container, Port) {
+    let port = Port::new();
+    let image = daemon.import(guest).await;
+    let note = format!("port={}{settings}", port.number);
+    let pod = daemon.run_pod(pod(guest, &[("http.web", note)])).await;
+    (pod.run(container("web", &image)).await, port)
+}
+
+#[tokio::test]
+async fn a_service_of_0_2_listens_when_it_runs_and_has_an_instance_for_each_request() {
+    let daemon = Daemon::start().await;
+    let (web, port) = serve(&daemon, "web", "").await;
+    // Started is listening: no waiting.
+    let answer = get(port.at(), "/").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(answer.body.starts_with("hello from "), "{answer:?}");
+    for _ in 0..3 {
+        assert_eq!(get(port.at(), "/count").await.body, "1\n");
+    }
+    assert_eq!(post(port.at(), "/echo", b"what was sent").await.body, "what was sent");
+    assert_eq!(get(port.at(), "/none").await.status, 404);
+    web.says("asked for /none").await;
+    // A service is no command to run beside itself.
+    let exec = web.exec(&["web.wasm"], 20).await;
+    let told = String::from_utf8(exec.unwrap().stderr).unwrap();
+    assert!(told.starts_with("this program is a service"), "{told}");
+}
+
+#[tokio::test]
+async fn a_request_that_goes_wrong_is_its_own_500_and_a_line_in_the_log() {
+    let daemon = Daemon::start().await;
+    let (web, port) = serve(&daemon, "web", ",timeout=2s").await;
+    assert_eq!(get(port.at(), "/trap").await.status, 500);
+    let log = web.says("wasmpod: GET /trap: ").await.text("stderr");
+    assert!(log.contains("unreachable") && log.contains("web.wasm!"), "{log}");
+    assert_eq!(get(port.at(), "/exit").await.status, 500);
+    let log = web.says("wasmpod: GET /exit: the guest ended itself with code 1").await;
+    assert_eq!(log.text("stderr").matches("wasmpod: ").count(), 2, "each is told once");
+    // Neither a spinning nor a sleeping instance keeps others from being answered.
+    let (at, started) = (port.at(), std::time::Instant::now());
+    let late = ["/spin", "/sleep"].map(|path| tokio::spawn(async move { get(at, path).await }));
+    while late.iter().any(|late| !late.is_finished()) {
+        assert_eq!(get(at, "/count").await.body, "1\n");
+        assert!(started.elapsed() < WAIT, "requests do not end");
+    }
+    for late in late {
+        assert_eq!(late.await.unwrap().status, 504);
+    }
+    web.says("wasmpod: GET /spin: no answer within 2 s").await;
+    let status = web.status().await.unwrap();
+    assert_eq!(status.state(), cri::ContainerState::ContainerRunning, "{status:?}");
+}
+
+#[tokio::test]
+async fn a_request_over_the_memory_limit_ends_alone() {
+    let daemon = Daemon::start().await;
+    let port = Port::new();
+    let image = daemon.import("web").await;
+    let note = port.number.to_string();
+    let pod = daemon.run_pod(pod("eats", &[("http.web", note)])).await;
+    let mut config = container("web", &image);
+    config.linux = Some(cri::LinuxContainerConfig {
+        resources: Some(cri::LinuxContainerResources {
+            memory_limit_in_bytes: 32 << 20,
+            ..Default::default()
+        }),
+        ..config.linux.unwrap_or_default()
+    });
+    let web = pod.run(config).await;
+    assert_eq!(get(port.at(), "/eat").await.status, 500);
+    web.says("out of memory: the limit is 33554432 bytes").await;
+    assert_eq!(get(port.at(), "/count").await.body, "1\n");
+}
+
+#[tokio::test]
+async fn instances_are_shared_as_far_as_the_annotation_says() {
+    let daemon = Daemon::start().await;
+    let (_web, port) = serve(&daemon, "web", ",reuse=3").await;
+    let mut counts = Vec::new();
+    for _ in 0..6 {
+        counts.push(get(port.at(), "/count").await.body.trim().to_owned());
+    }
+    assert_eq!(counts, ["1", "2", "3", "1", "2", "3"]);
+    let (_web, port) = serve(&daemon, "web-p3", "").await;
+    assert_eq!(get(port.at(), "/count").await.body, "1\n");
+    assert_eq!(get(port.at(), "/count").await.body, "2\n");
+}
+
+#[tokio::test]
+async fn a_service_of_0_3_answers_streams_and_survives_traps() {
+    let daemon = Daemon::start().await;
+    let (web, port) = serve(&daemon, "web-p3", "").await;
+    assert_eq!(get(port.at(), "/").await.body, "hello from WASI 0.3\n");
+    assert_eq!(post(port.at(), "/echo", b"streamed").await.body, "streamed");
+    assert_eq!(get(port.at(), "/trap").await.status, 500);
+    web.says("unreachable").await;
+    assert_eq!(get(port.at(), "/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_stop_lets_requests_under_way_finish_within_the_grace() {
+    let daemon = Daemon::start().await;
+    let (web, port) = serve(&daemon, "web", "").await;
+    let at = port.at();
+    let slow = tokio::spawn(async move { get(at, "/slow").await });
+    web.says("asked for /slow").await;
+    web.stop(20).await;
+    assert_eq!(slow.await.unwrap().body, "slow\n");
+    let status = web.exit().await;
+    assert_eq!((status.exit_code, status.reason.as_str()), (0, "Completed"));
+    assert!(TcpStream::connect(at).is_err(), "it still listens");
+
+    // One that does not finish is ended at the deadline; an idle one ends at once.
+    let (web, port) = serve(&daemon, "web", "").await;
+    let at = port.at();
+    let stuck = tokio::task::spawn_blocking(move || call(at, "GET /sleep", b""));
+    web.says("asked for /sleep").await;
+    web.stop(1).await;
+    assert_eq!(web.exit().await.exit_code, 137);
+    assert!(stuck.await.unwrap().is_ok_and(|answer| answer.status == 0));
+}
+
+#[tokio::test]
+async fn outgoing_requests_go_by_the_container_s_names_and_its_policy() {
+    let daemon = Daemon::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let open = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 4096];
+            let read = stream.read(&mut head).unwrap();
+            let line = String::from_utf8_lossy(&head[..read]).lines().next().unwrap().to_owned();
+            let length = line.len();
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{line}").unwrap();
+        }
+    });
+    let image = daemon.import("web").await;
+    let port = Port::new();
+    let notes = [
+        ("http.web", port.number.to_string()),
+        ("connect.web", format!("tcp:127.0.0.1:{}", open.port())),
+    ];
+    let pod = daemon.run_pod(pod("fetches", &notes)).await;
+    let mut config = container("web", &image);
+    // The pod's own /etc/hosts, as a kubelet mounts it.
+    let hosts = daemon.path().join("hosts");
+    std::fs::write(&hosts, "127.0.0.1 localhost backend.test\n10.255.0.1 elsewhere.test\n")
+        .unwrap();
+    config.mounts.push(support::mount(&hosts, "/etc/hosts"));
+    let _web = pod.run(config).await;
+    let inside = format!("/fetch?http://backend.test:{}/page", open.port());
+    assert_eq!(get(port.at(), &inside).await.body, "GET /page HTTP/1.1");
+    let denied = get(port.at(), "/fetch?http://elsewhere.test/").await;
+    assert_eq!((denied.status, denied.body.as_str()), (502, "ErrorCode::HttpRequestDenied\n"));
+    assert_eq!(get(port.at(), "/look?backend.test").await.body, "127.0.0.1\n");
+}
+
+#[tokio::test]
+async fn names_are_asked_of_the_pod_s_name_servers_along_its_search_domains() {
+    let daemon = Daemon::start().await;
+    let server = names::Server::start();
+    let image = daemon.import("web").await;
+    let port = Port::new();
+    let pod = daemon.run_pod(pod("names", &[("http.web", port.number.to_string())])).await;
+    let mut config = container("web", &image);
+    let resolv = daemon.path().join("resolv.conf");
+    let text = format!(
+        "nameserver {}\nsearch ns.svc.cluster.test svc.cluster.test\noptions ndots:5 timeout:1 \
+         unknown:7\n",
+        server.ip
+    );
+    std::fs::write(&resolv, text).unwrap();
+    config.mounts.push(support::mount(&resolv, "/etc/resolv.conf"));
+    let _web = pod.run(config).await;
+    assert_eq!(get(port.at(), "/look?db").await.body, "10.9.8.7\n");
+    assert_eq!(get(port.at(), "/look?outside.test").await.body, "10.9.8.6\n");
+    let none = get(port.at(), "/look?nothing").await;
+    assert_eq!(none.status, 502, "{none:?}");
+    let asked = server.asked();
+    assert_eq!(
+        asked.iter().find(|name| name.starts_with("db.")).unwrap(),
+        "db.ns.svc.cluster.test"
+    );
+    // Five dots are more than that name has: the search domains come first.
+    assert!(asked.contains(&"outside.test.ns.svc.cluster.test".to_owned()), "{asked:?}");
+}
+
+#[tokio::test]
+async fn the_port_is_the_environment_s_where_no_annotation_says_it() {
+    let daemon = Daemon::start().await;
+    let image = daemon.import("web").await;
+    let port = Port::new();
+    let pod = daemon.run_pod(pod("environment", &[])).await;
+    let mut config = container("web", &image);
+    config.envs.push(env("PORT", &port.number.to_string()));
+    let web = pod.run(config).await;
+    assert_eq!(get(port.at(), "/count").await.status, 200);
+    let mut second = container("second", &image);
+    second.envs.push(env("PORT", &port.number.to_string()));
+    let error = pod.create(second).await.start().await.unwrap_err();
+    assert!(error.message().contains("the port is taken"), "{}", error.message());
+    let mut third = container("third", &image);
+    third.envs.push(env("PORT", "eighty"));
+    let error = pod.create(third).await.start().await.unwrap_err();
+    assert!(error.message().contains("PORT in its environment is no port"), "{}", error.message());
+    web.stop(10).await;
+}
+
+#[tokio::test]
+async fn clients_that_misbehave_cost_nobody_else_anything() {
+    let daemon = Daemon::start_with("[limits]\ndescriptors = 40\n").await;
+    let (web, port) = serve(&daemon, "web", ",requests=2").await;
+    let at = port.at();
+    // No HTTP, half a head, a head without end, gone in the middle of an answer.
+    for text in [
+        "\0\0\0\0\r\n\r\n",
+        "GET / HT",
+        "GET / HTTP/1.1\r\nA: ",
+        "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        let mut stream = TcpStream::connect(at).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+    }
+    let many = "X: y\r\n".repeat(5000);
+    let head = format!("GET /count HTTP/1.1\r\n{many}Host: a\r\n\r\n");
+    let refused = tokio::task::spawn_blocking(move || {
+        let mut stream = TcpStream::connect(at).unwrap();
+        stream.set_read_timeout(Some(WAIT)).unwrap();
+        let _ = stream.write_all(head.as_bytes());
+        let mut answer = [0; 12];
+        let _ = stream.read(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    });
+    let told = refused.await.unwrap();
+    assert!(!told.contains("200"), "{told}");
+    // Connections that ask nothing, more than the container may have descriptors.
+    let held: Vec<_> = (0..60).map(|_| TcpStream::connect(at).unwrap()).collect();
+    drop(held);
+    eventually("it answers again", || {
+        call(at, "GET /count", b"").ok().filter(|answer| answer.status == 200).map(drop)
+    })
+    .await;
+    assert_eq!(web.status().await.unwrap().state(), cri::ContainerState::ContainerRunning);
+}
+
+#[tokio::test]
+async fn a_service_outlives_its_daemon_and_a_kill_frees_its_port() {
+    let mut daemon = Daemon::start().await;
+    let (web, port) = serve(&daemon, "web", "").await;
+    daemon.kill();
+    assert_eq!(get(port.at(), "/count").await.body, "1\n");
+    daemon.restart().await;
+    assert_eq!(get(port.at(), "/count").await.body, "1\n");
+    let web = Container { pod: support::Pod { client: daemon.runtime(), ..web.pod }, ..web };
+    web.stop(0).await;
+    assert_eq!(web.exit().await.exit_code, 137);
+    assert!(TcpStream::connect(port.at()).is_err());
+}
+
+/// A name server of the test's own.
+mod names {
+    use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+    use std::sync::{Arc, Mutex};
+
+    pub struct Server {
+        pub ip: IpAddr,
+        asked: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Server {
+        /// On port 53 of a loopback address that no other test has.
+        pub fn start() -> Self {
+            let pid = std::process::id();
+            let socket = (1..=254_u32)
+                .find_map(|last| {
+                    let ip = Ipv4Addr::new(127, 53, (pid % 250) as u8, last as u8);
+                    UdpSocket::bind((ip, 53)).ok()
+                })
+                .expect("an address to serve names on");
+            let ip = socket.local_addr().unwrap().ip();
+            let asked = Arc::new(Mutex::new(Vec::new()));
+            let told = asked.clone();
+            std::thread::spawn(move || {
+                let mut question = [0; 512];
+                while let Ok((length, from)) = socket.recv_from(&mut question) {
+                    let (name, kind) = read(&question[12..length]);
+                    told.lock().unwrap().push(name.clone());
+                    let address = match name.as_str() {
+                        "db.svc.cluster.test" => Some([10, 9, 8, 7]),
+                        "outside.test" => Some([10, 9, 8, 6]),
+                        _ => None,
+                    };
+                    let answer = answer(&question[..length], kind, address);
+                    let _ = socket.send_to(&answer, from);
+                }
+            });
+            Self { ip, asked }
+        }
+
+        pub fn asked(&self) -> Vec<String> {
+            self.asked.lock().unwrap().clone()
+        }
+    }
+
+    /// The question's name and type.
+    fn read(question: &[u8]) -> (String, u8) {
+        let (mut name, mut at) = (Vec::new(), 0);
+        while question[at] != 0 {
+            let end = at + 1 + usize::from(question[at]);
+            name.push(String::from_utf8_lossy(&question[at + 1..end]).to_lowercase());
+            at = end;
+        }
+        (name.join("."), question[at + 2])
+    }
+
+    fn answer(question: &[u8], kind: u8, address: Option<[u8; 4]>) -> Vec<u8> {
+        let end = 12 + question[12..].iter().position(|&byte| byte == 0).unwrap() + 5;
+        let mut bytes = question[..end].to_vec();
+        let has_address = address.is_some() && kind == 1;
+        // A response, recursion available; no such name unless it is one.
+        bytes[2] = 0x81;
+        bytes[3] = if address.is_some() { 0x80 } else { 0x83 };
+        bytes[4..12].copy_from_slice(&[0, 1, 0, u8::from(has_address), 0, 0, 0, 0]);
+        if let Some(address) = address.filter(|_| has_address) {
+            bytes.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+            bytes.extend(address);
+        }
+        bytes
+    }
+}
