@@ -39,8 +39,8 @@ pub struct Admission {
 pub struct Prepared {
     pub record: Record,
     pub programs: Vec<ImageProgram>,
-    /// What starts: its machine code must be there before the image is one.
-    pub entry: ImageProgram,
+    /// What starts: its machine code must be there before the image is one. `None` of data.
+    pub entry: Option<ImageProgram>,
 }
 
 /// Unpacks. Blocks.
@@ -57,7 +57,7 @@ fn prepare_nameless(plan: &Plan, admission: &Admission, folders: &Folders) -> Re
     let entry = entry(plan, &placed, whole.path())?;
     let mut config = plan.config.clone();
     if config.entrypoint.is_empty() && config.cmd.is_empty() {
-        config.entrypoint = vec![entry.path.clone()];
+        config.entrypoint = entry.iter().map(|entry| entry.path.clone()).collect();
     }
     let mut blobs: BTreeSet<String> =
         plan.layers.iter().map(|layer| layer.blob.digest.clone()).collect();
@@ -82,13 +82,14 @@ fn prepare_nameless(plan: &Plan, admission: &Admission, folders: &Folders) -> Re
     Ok(Prepared { record, programs: placed, entry })
 }
 
-fn entry(plan: &Plan, programs: &[ImageProgram], root: &Path) -> Result<ImageProgram> {
+fn entry(plan: &Plan, programs: &[ImageProgram], root: &Path) -> Result<Option<ImageProgram>> {
     let entry = plan.entry().map_err(|why| Error::Invalid(format!("it holds {why}")))?;
+    let Some(entry) = entry else { return Ok(None) };
     let path = plan.config.env.iter().find_map(|pair| pair.strip_prefix("PATH="));
     let search = Search { working_dir: &plan.config.working_dir, path: path.unwrap_or_default() };
     let layers = [root.to_owned()];
     if let Some(program) = lookup::find(programs, &layers, &entry, search) {
-        return Ok(program.clone());
+        return Ok(Some(program.clone()));
     }
     let file = root.join(entry.trim_start_matches('/'));
     match Kind::of_file(&file) {
@@ -126,15 +127,19 @@ pub async fn compile(
     codes: &Arc<CodeCache>,
     prepared: &Prepared,
     progress: &Progress,
-) -> Result<(), (ImageProgram, Error)> {
+) -> Result<(), (Option<ImageProgram>, Error)> {
     let mut seen = BTreeSet::new();
-    let programs: Vec<&ImageProgram> = [&prepared.entry]
-        .into_iter()
+    let programs: Vec<&ImageProgram> = prepared
+        .entry
+        .iter()
         .chain(&prepared.programs)
         .filter(|program| seen.insert(program.digest.as_str()))
         .take(MAX_EAGER)
         .collect();
     let of = programs.len();
+    let is_entry = |program: &ImageProgram| {
+        prepared.entry.as_ref().is_some_and(|e| e.digest == program.digest)
+    };
     progress(Step::Compiling { done: 0, of });
     let mut work = JoinSet::new();
     for program in programs {
@@ -152,8 +157,8 @@ pub async fn compile(
         })?;
         match made {
             Ok(_) => {}
-            Err(error) if program.digest == prepared.entry.digest => {
-                return Err((program, error));
+            Err(error) if is_entry(&program) => {
+                return Err((Some(program), error));
             }
             Err(error) => {
                 let (path, image) = (&program.path, &prepared.record.id);

@@ -1,5 +1,5 @@
 //! Chooses among the images of an index: wasi/wasm before anything else, else the image whose
-//! entrypoint is a wasm file, else a sentence about what is there. Knows nothing of where
+//! entrypoint is a wasm file, else one of data alone, else a sentence about what is there. Knows nothing of where
 //! manifests come from.
 
 use oci_spec::image::Descriptor;
@@ -26,6 +26,14 @@ pub fn rank(entry: &Descriptor) -> Option<u8> {
     Some(if os.starts_with("wasi") || arch.starts_with("wasm") { 0 } else { 2 })
 }
 
+/// What an image is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    Run,
+    /// To be mounted: it names nothing that starts. Of an index only where nothing can be run.
+    Data,
+}
+
 /// Images that were looked at and are none of ours.
 #[derive(Default)]
 pub struct Passed {
@@ -34,11 +42,12 @@ pub struct Passed {
 }
 
 impl Passed {
-    /// The plan when it can be run; else it is noted why not.
-    pub fn look(&mut self, plan: Result<Plan, Error>) -> Option<Plan> {
+    /// The plan and what it is for; of one that is for nothing it is noted why.
+    pub fn look(&mut self, plan: Result<Plan, Error>) -> Option<(Plan, Use)> {
         match plan {
             Ok(plan) => match plan.entry() {
-                Ok(_) => return Some(plan),
+                Ok(Some(_)) => return Some((plan, Use::Run)),
+                Ok(None) => return Some((plan, Use::Data)),
                 Err(why) => self.unfit.push(why),
             },
             Err(fault) => self.faults.push(fault),

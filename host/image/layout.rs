@@ -6,7 +6,7 @@ use oci_spec::image::{Descriptor, ImageIndex};
 
 use crate::error::{Error, Result};
 use crate::image::blobs::{self, Blob, Expected, MAX_JSON};
-use crate::image::choice::{self, MAX_MANIFESTS, Passed};
+use crate::image::choice::{self, MAX_MANIFESTS, Passed, Use};
 use crate::image::folders::{Folders, bare};
 use crate::image::name::Name;
 use crate::image::plan::{self, Plan};
@@ -96,11 +96,15 @@ fn of_that_name(index: &ImageIndex, name: &Name) -> Vec<Descriptor> {
 }
 
 fn choose(source: &Source, candidates: &[Candidate]) -> Result<Plan> {
-    let mut passed = Passed::default();
-    candidates
-        .iter()
-        .find_map(|candidate| passed.look(read_plan(source, &candidate.manifest)))
-        .ok_or_else(|| passed.refusal())
+    let (mut passed, mut data) = (Passed::default(), None);
+    for candidate in candidates {
+        match passed.look(read_plan(source, &candidate.manifest)) {
+            Some((plan, Use::Run)) => return Ok(plan),
+            Some((plan, Use::Data)) => data = data.or(Some(plan)),
+            None => {}
+        }
+    }
+    data.ok_or_else(|| passed.refusal())
 }
 
 fn read_plan(source: &Source, manifest: &Descriptor) -> Result<Plan> {

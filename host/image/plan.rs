@@ -121,17 +121,18 @@ impl Plan {
         })
     }
 
-    /// What starts: an entrypoint, else cmd, else an artifact's first wasm layer. `Err` says why
-    /// it is no wasm program.
-    pub fn entry(&self) -> Result<String, Unfit> {
+    /// What starts: an entrypoint, else cmd, else an artifact's first wasm layer; `None` where
+    /// nothing is said to start: the image is data for volumes. `Err` says why it is no wasm
+    /// program.
+    pub fn entry(&self) -> Result<Option<String>, Unfit> {
         let first = self.config.entrypoint.first().or(self.config.cmd.first());
         match (first, self.wasm_layers().next()) {
-            (Some(entry), _) if entry.ends_with(".wasm") => Ok(entry.clone()),
-            (_, Some(layer)) => Ok(format!("/{layer}")),
+            (Some(entry), _) if entry.ends_with(".wasm") => Ok(Some(entry.clone())),
+            (_, Some(layer)) => Ok(Some(format!("/{layer}"))),
             (Some(entry), None) => {
                 Err(format!("{} whose entrypoint is {entry}: not a wasm program", self.what))
             }
-            (None, None) => Err(format!("{} without an entrypoint", self.what)),
+            (None, None) => Ok(None),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::image::admit::Admission;
 use crate::image::blobs::{self, Blob, Expected};
-use crate::image::choice::{self, MAX_MANIFESTS, Passed};
+use crate::image::choice::{self, MAX_MANIFESTS, Passed, Use};
 use crate::image::index::Origin;
 use crate::image::name::{Name, is_digest, is_hex};
 use crate::image::plan::{self, Plan};
@@ -245,10 +245,11 @@ async fn choose(session: &Session, document: Document) -> Result<(Plan, Texts)> 
     match document.form {
         Form::Manifest => {
             let (plan, texts) = read(session, document).await?;
-            let plan = passed.look(Ok(plan)).ok_or_else(|| passed.refusal())?;
+            let (plan, _) = passed.look(Ok(plan)).ok_or_else(|| passed.refusal())?;
             Ok((plan, texts))
         }
         Form::Index(index) => {
+            let mut data = None;
             for (blob, _) in ranked(session, *index).await? {
                 let (plan, texts) = match manifest(session, &blob).await {
                     Ok((plan, texts)) => (Ok(plan), texts),
@@ -256,11 +257,13 @@ async fn choose(session: &Session, document: Document) -> Result<(Plan, Texts)> 
                     // The registry may have the one that we want later.
                     Err(other) => return Err(other),
                 };
-                if let Some(plan) = passed.look(plan) {
-                    return Ok((plan, texts));
+                match passed.look(plan) {
+                    Some((plan, Use::Run)) => return Ok((plan, texts)),
+                    Some((plan, Use::Data)) => data = data.or(Some((plan, texts))),
+                    None => {}
                 }
             }
-            Err(passed.refusal())
+            data.ok_or_else(|| passed.refusal())
         }
     }
 }

@@ -116,6 +116,7 @@ impl ImageStore {
         let compiled = admit::compile(&self.shared.codes, &prepared, &admission.progress).await;
         drop(ahead);
         compiled.map_err(|(program, error)| {
+            let Some(program) = program else { return error };
             // Under one of its two names.
             let blob = self.shared.folders.blob(&program.digest);
             let error = import::about(error, &blob, &admission.subject);

@@ -227,10 +227,6 @@ async fn images_that_hold_no_wasm_program_say_what_they_hold() {
     let part = "a linux/amd64 image whose entrypoint is /bin/sh: not a wasm program";
     refused(&store, &layout.folder, part).await;
 
-    let layout = kit.layout("no-entry");
-    let manifest = layout.classic(("wasi", "wasm"), &[], &[layer(&[])]);
-    refused(&store, &layout.of(manifest), "a wasi/wasm image without an entrypoint").await;
-
     let layout = kit.layout("absent-entry");
     let manifest = layout.classic(("wasi", "wasm"), &["/a.wasm"], &[layer(&[])]);
     refused(&store, &layout.of(manifest), "entrypoint /a.wasm is not in the image").await;

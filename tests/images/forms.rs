@@ -346,3 +346,27 @@ async fn imports_at_the_same_time_do_not_disturb_each_other_or_a_removal() {
     let after = kit.store().await.list();
     assert!(after.iter().all(|image| image.programs[0].file.is_file()));
 }
+
+#[tokio::test]
+async fn an_image_that_names_nothing_to_start_is_data_for_volumes() {
+    let kit = Kit::new();
+    let mut layout = kit.layout("data");
+    let files = layer(&[Entry::File("model.bin", b"weights")]);
+    let data = layout.classic(("linux", "amd64"), &[], &[files]);
+    let shell = layout.classic(("linux", "arm64"), &["/bin/sh"], &[layer(&[])]);
+    layout.manifests = vec![shell, data];
+    layout.write_index();
+    let store = kit.store().await;
+    let image = store.import(&layout.folder, "data").await.unwrap();
+    assert!(image.config.entrypoint.is_empty() && image.programs.is_empty());
+    let file = image.layers.iter().map(|layer| layer.join("model.bin")).find(|file| file.exists());
+    assert_eq!(std::fs::read(file.unwrap()).unwrap(), b"weights");
+
+    // Where something can be run it is that.
+    let program = layer(&[Entry::File("a.wasm", &module(6))]);
+    let program = layout.classic(("wasi", "wasm"), &["/a.wasm"], &[program]);
+    layout.manifests.push(program);
+    layout.write_index();
+    let image = store.import(&layout.folder, "both").await.unwrap();
+    assert_eq!(image.config.entrypoint, ["/a.wasm"]);
+}
