@@ -59,7 +59,7 @@ impl Index {
             .by_name
             .range((sandbox.clone(), ContainerName::default())..)
             .take_while(|((holder, _), _)| holder == sandbox)
-            .filter_map(|(_, id)| self.containers.get(id).cloned())
+            .map(|(_, container)| container.clone())
             .collect()
     }
 

@@ -3,7 +3,7 @@
 
 use std::borrow::Borrow;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -141,8 +141,8 @@ fn heft(map: &BTreeMap<String, String>) -> usize {
 #[derive(Clone)]
 pub struct Shelf<R: Record> {
     by_id: BTreeMap<R::Id, Arc<R>>,
-    newest_first: BTreeSet<(Reverse<i64>, R::Id)>,
-    pub(super) by_name: BTreeMap<R::Name, R::Id>,
+    newest_first: BTreeMap<(Reverse<i64>, R::Id), Arc<R>>,
+    pub(super) by_name: BTreeMap<R::Name, Arc<R>>,
     /// Of all records of a realm.
     weights: BTreeMap<Realm, usize>,
 }
@@ -151,7 +151,7 @@ impl<R: Record> Default for Shelf<R> {
     fn default() -> Self {
         Self {
             by_id: BTreeMap::new(),
-            newest_first: BTreeSet::new(),
+            newest_first: BTreeMap::new(),
             by_name: BTreeMap::new(),
             weights: BTreeMap::new(),
         }
@@ -167,9 +167,9 @@ impl<R: Record> Shelf<R> {
     /// [`Error::NameReserved`] when another record has this one's name.
     pub fn check_name(&self, record: &R) -> Result<()> {
         match self.by_name.get(&record.name()) {
-            Some(holder) if holder != record.id() => Err(Error::NameReserved {
+            Some(holder) if holder.id() != record.id() => Err(Error::NameReserved {
                 name: record.spoken_name(),
-                holder: format!("{} {holder}", R::NOUN),
+                holder: format!("{} {}", R::NOUN, holder.id()),
             }),
             _ => Ok(()),
         }
@@ -178,8 +178,8 @@ impl<R: Record> Shelf<R> {
     /// Adds a record, or replaces the one of its id, which has the same name and time.
     pub fn put(&mut self, record: Arc<R>) -> Option<Arc<R>> {
         let id = record.id().clone();
-        self.newest_first.insert((Reverse(record.created_at()), id.clone()));
-        self.by_name.insert(record.name(), id.clone());
+        self.newest_first.insert((Reverse(record.created_at()), id.clone()), record.clone());
+        self.by_name.insert(record.name(), record.clone());
         let (realm, weight) = (record.realm(), record.weight());
         let old = self.by_id.insert(id, record);
         let sum = self.weights.entry(realm).or_default();
@@ -208,7 +208,7 @@ impl<R: Record> Shelf<R> {
 
     /// Newest first, those being made included.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<R>> {
-        self.newest_first.iter().filter_map(|(_, id)| self.by_id.get::<R::Id>(id))
+        self.newest_first.values()
     }
 
     /// The visible record whose id is or uniquely begins with `prefix`, of one realm or any.

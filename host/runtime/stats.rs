@@ -1,11 +1,12 @@
 //! What containers and sandboxes use: shims count, and the writable roots are measured.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 
+use super::shims::Shim;
 use super::sizes::Reading;
 use super::{ContainerUsage, Filter, Runtime, SandboxUsage, Size};
 use crate::model::container::{Container, ContainerState};
@@ -19,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Containers that a question to the shims names at most.
 const NAMED_MAX: usize = 16;
 
-/// What the shims counted, by id.
+/// What the shims counted, by id; the id has been taken out of the message.
 #[derive(Default)]
 struct Counted {
     containers: HashMap<String, wire::ContainerStats>,
@@ -33,13 +34,17 @@ impl Runtime {
             .into_iter()
             .filter(|container| matches!(container.state, ContainerState::Running { .. }))
             .collect();
-        // Asking for everything is cheaper than naming many.
-        let named = if running.len() > NAMED_MAX { &[] } else { running.as_slice() };
-        let ids = named.iter().map(|container| container.id.to_string()).collect();
-        let holders: BTreeSet<&SandboxId> = running.iter().map(|c| &c.sandbox).collect();
-        let shims = holders.into_iter().filter_map(|id| self.records.sandbox(id)?.shim.clone());
-        let counted = self.count(shims.collect(), ids).await;
-        self.measure(&running).await;
+        let counted = if running.len() > NAMED_MAX {
+            // Asking everybody for everything is cheaper than finding and naming many.
+            self.count(self.shims.alive(), wire::StatsRequest::default()).await
+        } else {
+            let container_ids = running.iter().map(|container| container.id.to_string()).collect();
+            let holders: BTreeSet<&SandboxId> = running.iter().map(|c| &c.sandbox).collect();
+            let shims = holders.into_iter().filter_map(|id| self.records.sandbox(id)?.shim.clone());
+            let request = wire::StatsRequest { container_ids, sandboxes: false };
+            self.count(self.living(shims.collect()), request).await
+        };
+        self.measure(running.iter()).await;
         let sizes = self.sizes.read();
         running.iter().filter_map(|container| usage(container, &counted, &sizes)).collect()
     }
@@ -52,44 +57,44 @@ impl Runtime {
         let ready: Vec<_> =
             sandboxes.into_iter().filter(|s| s.state == SandboxState::Ready).collect();
         let shims = ready.iter().filter_map(|sandbox| sandbox.shim.clone()).collect();
-        let counted = self.count(shims, Vec::new()).await;
-        let containers: BTreeMap<SandboxId, Vec<Arc<Container>>> = {
+        let request = wire::StatsRequest { container_ids: Vec::new(), sandboxes: true };
+        let counted = self.count(self.living(shims), request).await;
+        let held: Vec<Vec<Arc<Container>>> = {
             let index = self.records.read();
-            ready.iter().map(|s| (s.id.clone(), index.containers_of(&s.id))).collect()
+            ready.iter().map(|sandbox| index.containers_of(&sandbox.id)).collect()
         };
-        let running: Vec<_> = containers
-            .values()
-            .flatten()
-            .filter(|container| matches!(container.state, ContainerState::Running { .. }))
-            .cloned()
-            .collect();
-        self.measure(&running).await;
+        let is_running = |c: &&Arc<Container>| matches!(c.state, ContainerState::Running { .. });
+        self.measure(held.iter().flatten().filter(is_running)).await;
         let sizes = self.sizes.read();
-        let of_sandbox = |sandbox: &Arc<Sandbox>| {
+        let of_sandbox = |(sandbox, held): (Arc<Sandbox>, &Vec<Arc<Container>>)| {
             let stats = counted.sandboxes.get(sandbox.id.as_str())?;
-            let held = containers.get(&sandbox.id).into_iter().flatten();
             Some(SandboxUsage {
-                sandbox: sandbox.clone(),
                 timestamp: stats.timestamp,
                 cpu_nanos: stats.cpu_nanos,
                 memory: stats.memory,
-                containers: held.filter_map(|c| usage(c, &counted, &sizes)).collect(),
+                containers: held.iter().filter_map(|c| usage(c, &counted, &sizes)).collect(),
+                sandbox,
             })
         };
-        ready.iter().filter_map(of_sandbox).collect()
+        ready.into_iter().zip(&held).filter_map(of_sandbox).collect()
     }
 
     /// Threads of a container that stay in system calls now; 0 where no shim knows it.
     pub async fn stuck_threads(&self, container: &Container) -> u32 {
         let shim = self.records.sandbox(&container.sandbox).and_then(|s| s.shim.clone());
-        let counted = self.count(shim.into_iter().collect(), vec![container.id.to_string()]).await;
+        let container_ids = vec![container.id.to_string()];
+        let request = wire::StatsRequest { container_ids, sandboxes: false };
+        let counted = self.count(self.living(shim.into_iter().collect()), request).await;
         counted.containers.get(container.id.as_str()).map_or(0, |stats| stats.stuck_threads)
     }
 
-    /// Asks the shims; no ids means everything they hold.
-    async fn count(&self, shims: BTreeSet<ShimId>, container_ids: Vec<String>) -> Counted {
-        let asked = shims.iter().filter_map(|id| self.shims.get(Some(id)).ok()).map(|shim| {
-            let request = wire::StatsRequest { container_ids: container_ids.clone() };
+    fn living(&self, shims: BTreeSet<ShimId>) -> Vec<Arc<Shim>> {
+        shims.iter().filter_map(|id| self.shims.get(Some(id)).ok()).collect()
+    }
+
+    async fn count(&self, shims: Vec<Arc<Shim>>, request: wire::StatsRequest) -> Counted {
+        let asked = shims.into_iter().map(|shim| {
+            let request = request.clone();
             async move {
                 let mut wire = shim.wire();
                 match tokio::time::timeout(PATIENCE, wire.stats(request)).await {
@@ -107,22 +112,22 @@ impl Runtime {
         });
         let mut counted = Counted::default();
         for stats in join_all(asked).await.into_iter().flatten() {
-            let containers = stats.containers.into_iter().map(|stats| (stats.id.clone(), stats));
-            counted.containers.extend(containers);
-            let sandboxes = stats.sandboxes.into_iter().map(|stats| (stats.id.clone(), stats));
-            counted.sandboxes.extend(sandboxes);
+            let containers = stats.containers.into_iter();
+            counted.containers.extend(containers.map(|mut c| (std::mem::take(&mut c.id), c)));
+            let sandboxes = stats.sandboxes.into_iter();
+            counted.sandboxes.extend(sandboxes.map(|mut s| (std::mem::take(&mut s.id), s)));
         }
         counted
     }
 
-    async fn measure(&self, containers: &[Arc<Container>]) {
-        let ids = containers.iter().map(|container| &container.id);
+    async fn measure<'a>(&self, containers: impl Iterator<Item = &'a Arc<Container>> + Clone) {
+        let ids = containers.map(|container| &container.id);
         self.sizes.refresh(ids, |id| self.folders.root_of(id).join("upper")).await;
     }
 
     pub(super) async fn size_of_roots(&self) -> Size {
         let containers = self.containers(&Filter::default());
-        self.measure(&containers).await;
+        self.measure(containers.iter()).await;
         let sizes = self.sizes.read();
         let known = containers.iter().filter_map(|container| sizes.get(&container.id));
         known.fold(Size::default(), |sum, size| Size {

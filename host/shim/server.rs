@@ -250,14 +250,18 @@ impl Shim for Server {
         &self,
         request: Request<wire::StatsRequest>,
     ) -> Result<Response<wire::StatsResponse>, Status> {
-        let wanted = request.into_inner().container_ids;
+        let asked = request.into_inner();
         let containers = self.registry.containers();
-        if wanted.is_empty() {
+        if asked.sandboxes {
             return Ok(Response::new(everything(&self.registry.sandboxes(), &containers)));
         }
-        let named = containers.iter().filter(|c| wanted.iter().any(|id| id == c.id().as_str()));
+        let is_wanted = |container: &&Arc<Container>| match asked.container_ids.as_slice() {
+            [] => container.is_running(),
+            named => named.iter().any(|id| id == container.id().as_str()),
+        };
+        let counted = containers.iter().filter(is_wanted);
         Ok(Response::new(wire::StatsResponse {
-            containers: named.map(|container| container_stats(container)).collect(),
+            containers: counted.map(|container| container_stats(container)).collect(),
             sandboxes: Vec::new(),
         }))
     }
@@ -319,7 +323,7 @@ fn container_stats(container: &Container) -> wire::ContainerStats {
     let ledger = &container.ledger;
     let limit = ledger.memory.limit();
     wire::ContainerStats {
-        id: container.id().to_string(),
+        id: container.id().as_str().to_owned(),
         timestamp: clock::now(),
         cpu_nanos: container.threads.cpu_nanos(),
         memory: ledger.memory.used(),
@@ -336,14 +340,17 @@ fn everything(sandboxes: &[Arc<Sandbox>], containers: &[Arc<Container>]) -> wire
     let mut cpu_nanos: HashMap<&SandboxId, u64> = HashMap::with_capacity(sandboxes.len());
     let mut counted = Vec::with_capacity(containers.len());
     for container in containers {
-        let stats = container_stats(container);
-        *cpu_nanos.entry(&container.spec.sandbox).or_default() += stats.cpu_nanos;
+        let of_container = cpu_nanos.entry(&container.spec.sandbox).or_default();
         if container.is_running() {
+            let stats = container_stats(container);
+            *of_container += stats.cpu_nanos;
             counted.push(stats);
+        } else {
+            *of_container += container.threads.cpu_nanos();
         }
     }
     let of_sandbox = |sandbox: &Arc<Sandbox>| wire::SandboxStats {
-        id: sandbox.spec.id.to_string(),
+        id: sandbox.spec.id.as_str().to_owned(),
         timestamp: clock::now(),
         cpu_nanos: sandbox.threads.cpu_nanos()
             + cpu_nanos.get(&sandbox.spec.id).copied().unwrap_or_default(),

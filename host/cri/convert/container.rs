@@ -212,7 +212,7 @@ pub fn status(container: &Container) -> cri::ContainerStatus {
 
 pub fn attributes(container: &Container) -> cri::ContainerAttributes {
     cri::ContainerAttributes {
-        id: container.id.to_string(),
+        id: container.id.as_str().to_owned(),
         metadata: Some(name_to_cri(&container.config.name)),
         labels: unsorted(&container.config.labels),
         annotations: unsorted(&container.config.annotations),

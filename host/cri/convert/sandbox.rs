@@ -173,7 +173,7 @@ pub fn status(sandbox: &Sandbox) -> cri::PodSandboxStatus {
 
 pub fn attributes(sandbox: &Sandbox) -> cri::PodSandboxAttributes {
     cri::PodSandboxAttributes {
-        id: sandbox.id.to_string(),
+        id: sandbox.id.as_str().to_owned(),
         metadata: Some(name_to_cri(&sandbox.config.name)),
         labels: unsorted(&sandbox.config.labels),
         annotations: unsorted(&sandbox.config.annotations),

@@ -58,7 +58,7 @@ fn limits_change_while_the_guest_runs_and_bad_ones_change_nothing() {
             assert_eq!(error.code(), Code::InvalidArgument, "{bad}");
         }
         assert_eq!(affinity(), [last]);
-        let request = wire::StatsRequest { container_ids: vec![id.clone()] };
+        let request = wire::StatsRequest { container_ids: vec![id.clone()], sandboxes: false };
         let stats = shim.client.stats(request).await.expect("tells").into_inner();
         let stats = &stats.containers[0];
         assert_eq!(stats.memory_limit, 64 << 20);
@@ -93,7 +93,7 @@ fn a_removed_container_leaves_its_cpu_time_with_the_sandbox() {
         let sandbox = shim.sandbox().await;
         let id = shim.run(&sandbox, guests::HELLO).await;
         shim.exit_of(&id).await;
-        let all = wire::StatsRequest { container_ids: Vec::new() };
+        let all = wire::StatsRequest { container_ids: Vec::new(), sandboxes: true };
         let before = shim.client.stats(all.clone()).await.expect("tells").into_inner();
         let request = wire::ContainerRequest { id };
         shim.client.remove_container(request.clone()).await.expect("removes");
