@@ -195,6 +195,33 @@ async fn an_isolated_pods_shim_is_its_own_and_ends_with_it() {
 }
 
 #[tokio::test]
+async fn a_cgroup_parent_that_was_made_for_pods_goes_with_the_last_one() {
+    if !support::root_for("cgroups") {
+        return;
+    }
+    let mut daemon = Daemon::start().await;
+    let top = format!("wasmpod-tests-parent-{}", std::process::id());
+    let there = || {
+        let roots = fs::read_dir("/sys/fs/cgroup").unwrap().map(|entry| entry.unwrap().path());
+        let roots = roots.chain(["/sys/fs/cgroup".into()]);
+        roots.filter(|root| root.join(&top).exists()).count()
+    };
+    let mut pods = Vec::new();
+    for name in ["first", "second"] {
+        let mut config = sandbox(name);
+        config.linux.as_mut().unwrap().cgroup_parent = format!("/{top}/inner");
+        pods.push(daemon.run_pod_with(config, "wasm-isolated").await);
+    }
+    assert!(there() > 0);
+    pods.remove(0).remove().await;
+    assert!(there() > 0, "the second pod is inside");
+    daemon.restart().await;
+    pods.remove(0).remove().await;
+    eventually("the parent is gone", || (there() == 0).then_some(())).await;
+    is_empty(&daemon).await;
+}
+
+#[tokio::test]
 async fn a_full_shim_is_followed_by_the_next_and_empty_ones_end() {
     let daemon = Daemon::start_with("[shim]\nmax_pods = 2\n").await;
     let mut pods = Vec::new();

@@ -133,12 +133,22 @@ fn age(since: SystemTime) -> Option<Duration> {
     since.elapsed().ok()
 }
 
+/// What [`enter`] will make above `folders`, the deepest first: what is not there, or is `ours`.
+pub fn missing_above(folders: &[PathBuf], ours: &BTreeSet<&PathBuf>) -> Vec<PathBuf> {
+    let above = |folder: &PathBuf| -> Vec<PathBuf> {
+        let above = folder.ancestors().skip(1).map(Path::to_owned);
+        above.take_while(|folder| !folder.is_dir() || ours.contains(folder)).collect()
+    };
+    folders.iter().flat_map(above).collect()
+}
+
 /// Makes the groups and moves process `pid` into them. Goes on after a failure and returns the
 /// first one: some hierarchies may be read-only or out of reach.
 pub fn enter(folders: &[PathBuf], pid: u32) -> Result<()> {
     let mut outcome = Ok(());
     for folder in folders {
-        let moved = make(folder).and_then(|()| {
+        // Once more when another pod's end removed a parent between two steps.
+        let moved = make(folder).or_else(|_| make(folder)).and_then(|()| {
             let procs = folder.join("cgroup.procs");
             fs::write(&procs, pid.to_string())
                 .map_err(Error::io(format!("moving a shim into {}", folder.display())))
@@ -175,8 +185,9 @@ fn make(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes the groups. The kernel lets a group go a moment after its last process.
-pub async fn remove(folders: &[PathBuf]) {
+/// Removes the groups, then those of `parents` that are empty. The kernel lets a group go a moment
+/// after its last process.
+pub async fn remove(folders: &[PathBuf], parents: &[PathBuf]) {
     for folder in folders {
         for _ in 0..50 {
             match fs::remove_dir(folder) {
@@ -191,6 +202,10 @@ pub async fn remove(folders: &[PathBuf]) {
                 _ => break,
             }
         }
+    }
+    for parent in parents {
+        // The kernel refuses where another group is in it: it is that one's to remove.
+        let _ = fs::remove_dir(parent);
     }
 }
 
@@ -245,6 +260,24 @@ mod tests {
         sweep_in(home.path(), &known, Duration::ZERO);
         assert!(home.path().join("known").exists() && home.path().join("full/inner").exists());
         assert!(!home.path().join("left").exists());
+    }
+
+    #[tokio::test]
+    async fn parents_go_with_the_last_group_that_they_were_made_for() {
+        let base = tempfile::tempdir().unwrap();
+        let there = base.path().join("there");
+        fs::create_dir(&there).unwrap();
+        let [first, second] = ["a/b/first", "a/b/second"].map(|path| [there.join(path)]);
+        let parents = missing_above(&first, &BTreeSet::new());
+        assert_eq!(parents, [there.join("a/b"), there.join("a")]);
+        make(&first[0]).unwrap();
+        assert!(missing_above(&second, &BTreeSet::new()).is_empty(), "it is somebody else's");
+        assert_eq!(missing_above(&second, &parents.iter().collect()), parents);
+        make(&second[0]).unwrap();
+        remove(&first, &parents).await;
+        assert!(!first[0].exists() && second[0].exists());
+        remove(&second, &parents).await;
+        assert!(there.exists() && !there.join("a").exists());
     }
 
     #[test]

@@ -130,7 +130,7 @@ pub async fn bury(shims: &Arc<Shims>, id: &ShimId) {
     if let Ok(Err(error)) = swept {
         tracing::warn!(shim = %id, %error, "a dead shim's folder cannot be removed");
     }
-    cgroup::remove(&record.cgroups).await;
+    cgroup::remove(&record.cgroups, &record.parent_cgroups).await;
     if let Err(error) = records.change(vec![Change::ForgetShim(id.clone())]).await {
         tracing::warn!(shim = %id, %error, "a dead shim cannot be forgotten");
     }

@@ -22,6 +22,10 @@ pub struct ShimRecord {
     pub place: ProcessPlace,
     /// The cgroup folders made for it, removed when it is gone.
     pub cgroups: Vec<PathBuf>,
+    /// Folders above those that were not there either, the deepest first: removed after them,
+    /// unless somebody else's group is inside by then.
+    #[serde(default)]
+    pub parent_cgroups: Vec<PathBuf>,
 }
 
 /// Everything that is recorded.

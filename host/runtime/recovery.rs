@@ -150,7 +150,9 @@ impl Runtime {
         let mut strays = Vec::new();
         for id in ids.filter(|id| !self.records.read().shims.contains_key(id)) {
             let cgroups = cgroup::folders(Group::Shim(&id))?;
-            strays.push(Change::AddShim(ShimRecord { id, place: ProcessPlace::Shared, cgroups }));
+            let place = ProcessPlace::Shared;
+            let record = ShimRecord { id, place, cgroups, parent_cgroups: Vec::new() };
+            strays.push(Change::AddShim(record));
         }
         if strays.is_empty() { Ok(()) } else { self.records.change(strays).await }
     }

@@ -243,14 +243,24 @@ impl Shims {
     async fn begin_shared(self: &Arc<Self>) -> Result<Seat> {
         let id = ShimId::random();
         let cgroups = cgroup::folders(Group::Shim(&id))?;
-        self.begin(ShimRecord { id, place: ProcessPlace::Shared, cgroups }).await
+        let place = ProcessPlace::Shared;
+        self.begin(ShimRecord { id, place, cgroups, parent_cgroups: Vec::new() }).await
     }
 
     /// A shim of the sandbox's own, in the pod's cgroup.
     pub async fn own_seat(self: &Arc<Self>, sandbox: &SandboxId, parent: &str) -> Result<Seat> {
         let cgroups = cgroup::folders(Group::Pod { parent, sandbox })?;
         let id = ShimId::random();
-        self.begin(ShimRecord { id, place: ProcessPlace::Pod, cgroups }).await
+        let place = ProcessPlace::Pod;
+        let parent_cgroups = if parent.is_empty() {
+            Vec::new()
+        } else {
+            // The last pod below a parent removes it, whichever pod it was made for.
+            let index = self.records.read();
+            let ours = index.shims.values().flat_map(|shim| &shim.parent_cgroups).collect();
+            cgroup::missing_above(&cgroups, &ours)
+        };
+        self.begin(ShimRecord { id, place, cgroups, parent_cgroups }).await
     }
 
     /// Begins a shim. Its record comes first, so that a daemon which is killed after any step
