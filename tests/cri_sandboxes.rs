@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::support;
-use crate::support::Daemon;
+use crate::support::{Daemon, eventually_async};
 use tonic::Code;
 use wasmpod::proto::cri::{self, PodSandboxState};
 
@@ -223,6 +223,65 @@ async fn sandbox_stats_count_the_pods_containers() {
     let request = cri::ListPodSandboxStatsRequest { filter: None };
     let listed = daemon.runtime().list_pod_sandbox_stats(request).await.unwrap().into_inner();
     assert_eq!(listed.stats.len(), 1);
+}
+
+/// A module with so many pages of memory, that sleeps for an hour.
+fn sleeper(pages: u32) -> Vec<u8> {
+    let text = format!(
+        r#"(module
+            (import "wasi_snapshot_preview1" "poll_oneoff"
+                (func $poll (param i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") {pages})
+            (func (export "_start")
+                (i32.store (i32.const 16) (i32.const 1))
+                (i64.store (i32.const 24) (i64.const 3600000000000))
+                (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"#
+    );
+    wat::parse_str(text).unwrap()
+}
+
+#[tokio::test]
+async fn a_pods_stats_are_the_sum_of_its_containers() {
+    const LIMIT: u64 = 64 << 20;
+    let daemon = Daemon::start().await;
+    let pod = daemon.run_pod(support::sandbox("sum")).await;
+    for pages in [16, 48] {
+        let name = format!("pages-{pages}");
+        let file = daemon.path().join(format!("{name}.wasm"));
+        std::fs::write(&file, sleeper(pages)).unwrap();
+        let mut config = support::container(&name, &daemon.import_file(&file, &name).await);
+        let memory_limit_in_bytes = i64::try_from(LIMIT).unwrap();
+        config.linux = Some(cri::LinuxContainerConfig {
+            resources: Some(cri::LinuxContainerResources {
+                memory_limit_in_bytes,
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+        pod.run(config).await;
+    }
+    let used = |memory: Option<cri::MemoryUsage>| memory.unwrap().working_set_bytes.unwrap().value;
+    let (linux, guests) = eventually_async("both guests hold their memory", || async {
+        let request = cri::PodSandboxStatsRequest { pod_sandbox_id: pod.id.clone() };
+        let stats = daemon.runtime().pod_sandbox_stats(request).await.unwrap().into_inner();
+        let linux = stats.stats.unwrap().linux.unwrap();
+        let mut guests: Vec<u64> = linux.containers.iter().map(|c| used(c.memory)).collect();
+        guests.sort_unstable();
+        // What an instance takes besides its memory is the same for both.
+        let more = guests.last()?.checked_sub(*guests.first()?)?;
+        (guests.len() == 2 && more == 32 << 16).then_some((linux, guests))
+    })
+    .await;
+    assert!(guests[0] >= 16 << 16 && guests[0] < 32 << 16, "{guests:?}");
+    let sum = guests.iter().sum::<u64>();
+    let memory = linux.memory.unwrap();
+    assert_eq!(memory.available_bytes.unwrap().value, 2 * LIMIT - sum);
+    assert_eq!(used(Some(memory)), sum);
+    let nanos = |cpu: Option<cri::CpuUsage>| cpu.unwrap().usage_core_nano_seconds.unwrap().value;
+    let of_guests: u64 = linux.containers.iter().map(|c| nanos(c.cpu)).sum();
+    assert!(of_guests > 0 && nanos(linux.cpu) > of_guests, "the sandbox's thread took some too");
+    // The sandbox's thread and one of each container.
+    assert_eq!(linux.process.unwrap().process_count.unwrap().value, 3);
 }
 
 #[tokio::test]

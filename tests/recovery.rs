@@ -126,24 +126,7 @@ async fn killed_at_random_moments_it_always_comes_back_true() {
     let image = daemon.import("probe").await;
     let steady = run(&daemon, &image, &["say", "here", "--", "idle"]).await;
     steady.says("here").await;
-    let made = Arc::new(AtomicUsize::new(0));
-    let workers: Vec<_> = (0..3)
-        .map(|worker| {
-            let (client, image, made) = (daemon.runtime(), image.clone(), made.clone());
-            let logs = daemon.logs();
-            tokio::spawn(async move {
-                for round in 0.. {
-                    // Every step may meet a dead daemon: then on to the next pod.
-                    let name = format!("w{worker}-{round}");
-                    if one_pod(client.clone(), &name, &image, &logs).await.is_some() {
-                        made.fetch_add(1, Ordering::Relaxed);
-                    } else {
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                    }
-                }
-            })
-        })
-        .collect();
+    let (made, workers) = clients(&daemon, &image, &[7]);
     let mut moments = Moments::new(0);
     for _ in 0..kills {
         moments.next(Duration::from_millis(400)).await;
@@ -152,19 +135,106 @@ async fn killed_at_random_moments_it_always_comes_back_true() {
     }
     eventually("the workers get pods through", || (made.load(Ordering::Relaxed) > 3).then_some(()))
         .await;
-    workers.iter().for_each(tokio::task::JoinHandle::abort);
+    end(workers).await;
     daemon.restart().await;
+    comes_out_clean(daemon, &[7, 137, 143]).await;
+}
 
-    // Every record is true: what is listed answers, exits are exact, everything can be removed.
+/// The same clients while all shims are killed at random moments.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shims_killed_at_random_moments_lose_their_pods_and_nothing_else() {
+    const KILLS: usize = 6;
+    let mut daemon = Daemon::start().await;
+    let image = daemon.import("probe").await;
+    let (made, workers) = clients(&daemon, &image, &[7, 255]);
+    let mut moments = Moments::new(1);
+    for _ in 0..KILLS {
+        // A shim that has just died may be asked before that is known.
+        let pod = eventually_async("a new shim serves the next pod", || async {
+            daemon.try_run_pod(sandbox("lost"), "").await.ok()
+        })
+        .await;
+        let mut config = container("main", &image);
+        config.args = ["say", "here", "--", "idle"].map(str::to_owned).to_vec();
+        let lost = pod.run(config).await;
+        lost.says("here").await;
+        moments.next(Duration::from_millis(300)).await;
+        for pid in daemon.shims() {
+            let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+            // It may have ended by itself.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        let status = lost.exit().await;
+        assert_eq!((status.exit_code, status.reason.as_str()), (255, "Unknown"), "{status:?}");
+        eventually_async("its sandbox is not ready", || async {
+            let status = lost.pod.status().await.unwrap();
+            (status.state() == cri::PodSandboxState::SandboxNotready).then_some(())
+        })
+        .await;
+        lost.pod.remove().await;
+    }
+    let before = made.load(Ordering::Relaxed);
+    eventually("the workers get pods through", || {
+        (made.load(Ordering::Relaxed) > before + 3).then_some(())
+    })
+    .await;
+    end(workers).await;
+    daemon.restart().await;
+    comes_out_clean(daemon, &[7, 137, 143, 255]).await;
+}
+
+/// Clients that make, run and remove pods without end, and how many came through. `codes` are
+/// the exits that their guests may have.
+fn clients(
+    daemon: &Daemon,
+    image: &str,
+    codes: &'static [i32],
+) -> (Arc<AtomicUsize>, Vec<tokio::task::JoinHandle<()>>) {
+    let made = Arc::new(AtomicUsize::new(0));
+    let workers: Vec<_> = (0..3)
+        .map(|worker| {
+            let (client, image, made) = (daemon.runtime(), image.to_owned(), made.clone());
+            let logs = daemon.logs();
+            tokio::spawn(async move {
+                for round in 0.. {
+                    // Every step may meet a dead process: then on to the next pod.
+                    let name = format!("w{worker}-{round}");
+                    if let Some(code) = one_pod(client.clone(), &name, &image, &logs).await {
+                        assert!(codes.contains(&code), "{name} exited with {code}");
+                        made.fetch_add(usize::from(code == 7), Ordering::Relaxed);
+                    } else {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                }
+            })
+        })
+        .collect();
+    (made, workers)
+}
+
+async fn end(workers: Vec<tokio::task::JoinHandle<()>>) {
+    for worker in workers {
+        worker.abort();
+        if let Err(ended) = worker.await
+            && ended.is_panic()
+        {
+            std::panic::resume_unwind(ended.into_panic());
+        }
+    }
+}
+
+/// Every record is true: what is listed answers, exits are among `codes`, everything can be
+/// removed, and nothing of it is left.
+async fn comes_out_clean(mut daemon: Daemon, codes: &[i32]) {
     let mut client = daemon.runtime();
     let containers =
         client.list_containers(cri::ListContainersRequest::default()).await.unwrap().into_inner();
-    for listed in containers.containers.iter().filter(|listed| listed.id != steady.id) {
+    for listed in &containers.containers {
         let request =
             cri::ContainerStatusRequest { container_id: listed.id.clone(), verbose: false };
         let status = client.container_status(request).await.unwrap().into_inner().status.unwrap();
         if status.state() == cri::ContainerState::ContainerExited {
-            assert!(matches!(status.exit_code, 7 | 137 | 143), "{status:?}");
+            assert!(codes.contains(&status.exit_code), "{status:?}");
         }
     }
     let pods =
@@ -209,7 +279,7 @@ async fn one_pod(
     name: &str,
     image: &str,
     logs: &std::path::Path,
-) -> Option<()> {
+) -> Option<i32> {
     let mut pod = sandbox(name);
     pod.log_directory = logs.display().to_string();
     if name.starts_with("w1-") {
@@ -230,17 +300,18 @@ async fn one_pod(
     let container = client.create_container(request).await.ok()?.into_inner().container_id;
     let request = cri::StartContainerRequest { container_id: container.clone() };
     client.start_container(request).await.ok()?;
-    loop {
+    let code = loop {
         let request =
             cri::ContainerStatusRequest { container_id: container.clone(), verbose: false };
         let status = client.container_status(request).await.ok()?.into_inner().status?;
         if status.state() == cri::ContainerState::ContainerExited {
-            assert_eq!(status.exit_code, 7, "{status:?}");
-            break;
+            break status.exit_code;
         }
+    };
+    if code == 7 {
+        let text = std::fs::read_to_string(logs.join(format!("{name}.log"))).unwrap();
+        assert!(text.contains(&format!("stdout F {name}\n")), "{text:?}");
     }
-    let text = std::fs::read_to_string(logs.join(format!("{name}.log"))).unwrap();
-    assert!(text.contains(&format!("stdout F {name}\n")), "{text:?}");
     client.remove_pod_sandbox(cri::RemovePodSandboxRequest { pod_sandbox_id: id }).await.ok()?;
-    Some(())
+    Some(code)
 }

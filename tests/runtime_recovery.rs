@@ -5,7 +5,7 @@ use crate::support;
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use support::{Daemon, container, eventually, eventually_async, sandbox};
@@ -219,6 +219,33 @@ async fn a_cgroup_parent_that_was_made_for_pods_goes_with_the_last_one() {
     pods.remove(0).remove().await;
     eventually("the parent is gone", || (there() == 0).then_some(())).await;
     is_empty(&daemon).await;
+}
+
+#[tokio::test]
+async fn daemon_and_shims_use_no_cpu_while_nothing_is_asked() {
+    let daemon = Daemon::start().await;
+    let image = import(&daemon, "sleeper", &sleeper(FOR_EVER * 1000)).await;
+    daemon.run_pod(sandbox("idle")).await.run(container("guest", &image)).await;
+    // User and system time in hundredths of a second.
+    let ticks = || -> Vec<String> {
+        let pids = daemon.shims().into_iter().chain([daemon.pid()]);
+        let stats = pids.map(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap());
+        stats
+            .flat_map(|stat| {
+                let after_name = stat.rsplit(") ").next().unwrap();
+                after_name.split(' ').skip(11).take(2).map(str::to_owned).collect::<Vec<_>>()
+            })
+            .collect()
+    };
+    let (mut seen, mut quiet_since) = (ticks(), Instant::now());
+    eventually("they sleep for two seconds", || {
+        let now = ticks();
+        if now != seen {
+            (seen, quiet_since) = (now, Instant::now());
+        }
+        (quiet_since.elapsed() >= Duration::from_secs(2)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
