@@ -95,6 +95,8 @@ impl World {
             self.kill.kill();
             wait_for(|| {
                 self.kill.interrupt();
+                // A thread that is interrupted without a pause gets nowhere, on a busy machine.
+                std::thread::park_timeout(Duration::from_millis(1));
                 guest.is_finished()
             });
             guest.join().unwrap()
