@@ -110,7 +110,7 @@ async fn lists(table: &mut Table, target: &mut Target, count: usize) {
     }
 }
 
-fn shims(daemon: &Daemon) -> u64 {
+pub fn shims(daemon: &Daemon) -> u64 {
     daemon.shims().into_iter().map(|pid| kib_of(pid, "Pss:")).sum()
 }
 

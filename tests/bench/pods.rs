@@ -11,6 +11,7 @@ mod kit;
 mod latency;
 mod network;
 mod pulls;
+mod services;
 mod stop;
 mod store;
 #[path = "../support/mod.rs"]
@@ -35,8 +36,8 @@ mod registry {
 
 use table::Table;
 
-const ALL: [&str; 8] =
-    ["latency", "throughput", "idle", "stop", "files", "pulls", "store", "network"];
+const ALL: [&str; 9] =
+    ["latency", "throughput", "idle", "stop", "files", "pulls", "store", "network", "services"];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -63,6 +64,7 @@ async fn main() {
             "network" => network::measure(&mut table).await,
             "stop" => stop::measure(&mut table).await,
             "pulls" => pulls::measure(&mut table).await,
+            "services" => services::measure(&mut table).await,
             "store" => store::measure(&mut table).await,
             _ => files::measure(&mut table).await,
         }

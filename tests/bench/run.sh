@@ -2,7 +2,8 @@
 # Builds wasmpod and measures it; prints a table.
 #
 #   tests/bench/run.sh               everything
-#   tests/bench/run.sh latency stop  only these: latency throughput idle stop files network pulls store
+#   tests/bench/run.sh latency stop  only these: latency throughput idle stop files network pulls
+#                                    store services
 #
 # As root for pods with a network namespace of their own. Best on an idle machine.
 #
@@ -12,7 +13,7 @@
 #                           latency and throughput are measured there too, by the same calls
 # WASMPOD_BENCH_PEER_IMAGE  an image there that prints something and ends
 #
-# Where a `wasmtime` is installed, its `run` and `compile` of the same module are measured beside.
+# Where a `wasmtime` is installed, its `run`, `compile` and `serve` of the same files are measured beside.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . scripts/env.sh
