@@ -4,6 +4,7 @@
 
 mod conf;
 mod faults;
+mod hanging;
 mod kills;
 mod kit;
 mod pods;

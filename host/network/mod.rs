@@ -9,6 +9,7 @@
 mod capabilities;
 mod chain;
 mod conf;
+mod group;
 mod journal;
 mod namespace;
 mod orphans;
@@ -28,6 +29,7 @@ use chain::Chain;
 use conf::{Choice, Confs, NetworkList};
 use journal::{Attachment, Journal};
 use namespace::{Door, Namespaces};
+use orphans::{Owner, Work};
 use plugin::Plugins;
 pub use readiness::Readiness;
 
@@ -81,10 +83,12 @@ impl Attachments {
 impl Network {
     /// Opens the journal. Nothing is done about what it names before [`Network::recover`].
     pub fn open(config: &Config) -> Result<Arc<Self>> {
-        let (journal, ids) = Journal::open(config.root.join("network"))?;
+        let folder = config.root.join("network");
+        let owner = Owner::new(folder.clone());
+        let (journal, ids) = Journal::open(folder)?;
         Ok(Arc::new_cyclic(|own| Self {
             confs: Confs::new(config.network.conf_dir.clone()),
-            plugins: Plugins::new(&config.network),
+            plugins: Plugins::new(&config.network, owner),
             namespaces: Namespaces::new(config.state.join("netns")),
             journal,
             attached: Mutex::new(Attached {
@@ -95,6 +99,12 @@ impl Network {
             config: config.network.clone(),
             own: own.clone(),
         }))
+    }
+
+    /// For the daemon's end: no plugin outlives it, for nobody would hear it out. What that cuts
+    /// short is the next daemon's to give back.
+    pub fn close(&self) {
+        self.plugins.end();
     }
 
     fn attached(&self) -> MutexGuard<'_, Attached> {
@@ -280,16 +290,22 @@ impl Network {
         if let Err(error) = swept {
             tracing::warn!(%error, "a stray network namespace stays");
         }
+        let busy = self.orphaned(&kept).await;
         let (live, gone): (Vec<_>, Vec<_>) = kept.into_iter().partition(|id| ready.contains(id));
-        if !gone.is_empty() {
-            let busy = tokio::task::spawn_blocking(orphans::sandboxes).await.unwrap_or_default();
-            for id in gone {
-                let is_busy = busy.contains(&id);
-                // Taken here, so that no other call for the sandbox comes first.
-                let gate = self.gate(&id).await;
-                let network = self.clone();
-                tokio::spawn(async move { network.give_back(id, gate, is_busy).await });
-            }
+        for id in gone {
+            let is_busy = busy.contains(&id);
+            // Taken here, so that no other call for the sandbox comes first.
+            let gate = self.gate(&id).await;
+            let network = self.clone();
+            tokio::spawn(async move { network.give_back(id, gate, is_busy).await });
+        }
+        for id in live.iter().filter(|id| busy.contains(*id)).cloned() {
+            let gate = self.gate(&id).await;
+            let network = self.clone();
+            tokio::spawn(async move {
+                network.settle(Work::Sandbox(id)).await;
+                drop(gate);
+            });
         }
         if self.config.garbage == Collection::AtStart {
             self.collect(&live).await;
@@ -300,9 +316,31 @@ impl Network {
         }
     }
 
+    /// The sandboxes of these that a plugin of the last daemon works for. Those of its plugins
+    /// that work for none are ended in the background.
+    async fn orphaned(self: &Arc<Self>, kept: &BTreeSet<SandboxId>) -> BTreeSet<SandboxId> {
+        let network = self.clone();
+        tokio::spawn(async move { network.settle(Work::Network).await });
+        if kept.is_empty() {
+            return BTreeSet::new();
+        }
+        let found = self.blocking(|network| Ok(network.plugins.owner().orphaned())).await;
+        let works = found.unwrap_or_default().into_iter();
+        works
+            .filter_map(|work| match work {
+                Work::Sandbox(id) => Some(id),
+                Work::Network => None,
+            })
+            .collect()
+    }
+
+    async fn settle(&self, work: Work) {
+        self.plugins.owner().settle(work, self.plugins.limit()).await;
+    }
+
     async fn give_back(self: Arc<Self>, id: SandboxId, gate: OwnedMutexGuard<()>, is_busy: bool) {
         if is_busy {
-            orphans::settle(id.clone(), self.plugins.limit()).await;
+            self.settle(Work::Sandbox(id.clone())).await;
         }
         match self.release(&id).await {
             Ok(()) => tracing::info!(sandbox = %id, "a gone pod's network is given back"),

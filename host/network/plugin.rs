@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
+use super::group::Groups;
+use super::orphans::Owner;
 use super::result;
 use super::version::Version;
 use crate::config::NetworkConfig;
@@ -73,6 +74,8 @@ pub struct Plugins {
     folders: Vec<PathBuf>,
     limit: Duration,
     status_limit: Duration,
+    owner: Owner,
+    groups: Arc<Groups>,
     versions: Mutex<HashMap<PathBuf, Known>>,
 }
 
@@ -84,17 +87,28 @@ struct Known {
 }
 
 impl Plugins {
-    pub fn new(config: &NetworkConfig) -> Self {
+    pub fn new(config: &NetworkConfig, owner: Owner) -> Self {
         Self {
             folders: config.bin_dirs.clone(),
             limit: config.plugin_limit(),
             status_limit: config.status_limit(),
+            owner,
+            groups: Arc::default(),
             versions: Mutex::default(),
         }
     }
 
     pub fn limit(&self) -> Duration {
         self.limit
+    }
+
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// Ends every call, and lets no other begin.
+    pub fn end(&self) {
+        self.groups.end();
     }
 
     /// The plugin's file, in the first folder that has it.
@@ -147,21 +161,21 @@ impl Plugins {
             Verb::Status | Verb::Version => self.status_limit,
             _ => self.limit,
         };
-        let mut child = self
-            .command(call, &path)?
-            .spawn()
+        let (mut child, group) = self
+            .groups
+            .spawn(&mut self.command(call, &path)?)
             .map_err(|error| call.fault(format!("cannot be run ({}): {error}", path.display())))?;
-        let group = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
         let heard = tokio::time::timeout(limit, hear(&mut child, &call.input)).await;
-        // As long as the child was not waited for, its group's number is nobody else's.
         let why = match heard {
             Ok(Ok((status, stdout, stderr))) if status.success() => {
+                group.forget();
                 if !stderr.is_empty() {
                     tracing::debug!(plugin = call.kind, said = result::brief(&stderr), "CNI");
                 }
                 return Ok(stdout);
             }
             Ok(Ok((status, stdout, stderr))) => {
+                group.forget();
                 let why = result::failure(&stdout, &stderr, &status.to_string());
                 return Err(call.fault(format!("failed: {why}")));
             }
@@ -171,9 +185,7 @@ impl Plugins {
                     .to_string(),
             ),
         };
-        if let Some(group) = group {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
+        drop(group);
         if tokio::time::timeout(REAPING, child.wait()).await.is_err() {
             tracing::warn!(plugin = call.kind, "a killed CNI plugin does not end");
         }
@@ -188,11 +200,11 @@ impl Plugins {
             .env("CNI_COMMAND", call.verb.to_string())
             .env("CNI_PATH", folders)
             .envs(call.environment.iter().map(|(name, value)| (name, value)))
+            .envs([self.owner.mark()])
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
             .kill_on_drop(true);
         Ok(command)
     }
@@ -267,7 +279,7 @@ mod tests {
             status_seconds: 1,
             ..NetworkConfig::default()
         };
-        Kit { folder, plugins: Plugins::new(&config) }
+        Kit { folder, plugins: Plugins::new(&config, Owner::new("/n".into())) }
     }
 
     impl Kit {
@@ -324,22 +336,53 @@ mod tests {
         assert!(failed.contains("CNI plugin q of network n is in none of /nowhere, "), "{failed}");
     }
 
+    const HANGS: &str = "sleep 1000 & echo $! > \"$(dirname \"$0\")/new\"\n\
+         mv \"$(dirname \"$0\")/new\" \"$(dirname \"$0\")/child\"; wait";
+
+    impl Kit {
+        /// /proc's line about what the plugin [`HANGS`] began; `None` when that has ended.
+        fn child(&self) -> Option<String> {
+            let child = std::fs::read_to_string(self.folder.path().join("child")).ok()?;
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).ok()?;
+            Some(stat).filter(|stat| !stat.contains(") Z "))
+        }
+
+        async fn until(&self, is_there: impl Fn(Option<String>) -> bool) {
+            for _ in 0..1000 {
+                if is_there(self.child()) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            panic!("what the plugin began: {:?}", self.child());
+        }
+    }
+
     #[tokio::test]
     async fn one_that_hangs_is_killed_with_what_it_began() {
-        let kit = kit("sleep 1000 & echo $! > \"$(dirname \"$0\")/child\"; wait");
+        let kit = kit(HANGS);
         let failed = kit.fails().await;
         assert!(failed.contains("ADD took longer than 1 s and was killed"), "{failed}");
-        let child = std::fs::read_to_string(kit.folder.path().join("child")).unwrap();
-        let stat = format!("/proc/{}/stat", child.trim());
-        for _ in 0..500 {
-            match std::fs::read_to_string(&stat) {
-                Ok(text) if !text.contains(") Z ") => {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                _ => return,
-            }
+        kit.until(|child| child.is_none()).await;
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_given_up_and_the_daemons_end_take_the_plugin_along() {
+        let mut kit = kit(HANGS);
+        kit.plugins.limit = Duration::from_secs(1000);
+        tokio::select! {
+            _ = kit.fails() => panic!("it hangs"),
+            () = kit.until(|child| child.is_some()) => {}
         }
-        panic!("its child lives on");
+        kit.until(|child| child.is_none()).await;
+        let (failed, ()) = tokio::join!(kit.fails(), async {
+            kit.until(|child| child.is_some()).await;
+            kit.plugins.end();
+        });
+        assert!(failed.contains("signal: 9"), "{failed}");
+        kit.until(|child| child.is_none()).await;
+        let failed = kit.fails().await;
+        assert!(failed.contains("the daemon is ending"), "{failed}");
     }
 
     #[tokio::test]

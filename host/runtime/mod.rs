@@ -152,9 +152,10 @@ impl Runtime {
         self.records.listen()
     }
 
-    /// Ends the shims that hold no sandbox; the others live on. For a daemon that stops in
-    /// order; one that is killed finds them again.
+    /// Ends network plugins at work and the shims that hold no sandbox; the others live on. For a
+    /// daemon that stops in order; one that is killed finds them again.
     pub async fn close(&self) {
+        self.network.close();
         self.shims.end_all_empty().await;
     }
 

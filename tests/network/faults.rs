@@ -8,10 +8,11 @@ use super::kit::{Net, addresses, networked, possible, remains};
 use crate::support::{Daemon, eventually};
 
 /// Speaks 1.0.0, and does what the pod's name says at ADD.
-const FAULTY: &str = r#"
+pub const FAULTY: &str = r#"
 case $CNI_COMMAND in
 VERSION) echo '{"cniVersion": "1.0.0", "supportedVersions": ["0.4.0", "1.0.0"]}'; exit ;;
 DEL)
+    [ ! -e "$(dirname "$0")/hangs" ] || sleep 1000
     [ ! -e "$(dirname "$0")/stuck" ] || { echo '{"code": 11, "msg": "try again later"}'; exit 1; }
     exit ;;
 ADD) ;;

@@ -49,13 +49,13 @@ async fn remove_all(socket: &Path) {
     }
 }
 
-/// Kills what still runs on this folder, unmounts what is still mounted under it, removes the
+/// Kills what still runs on this folder and the CNI plugins that work for it, unmounts what is still mounted under it, removes the
 /// cgroups that its processes leave.
 pub fn sweep(folder: &Path) {
     let mut cgroups = cgroups_of(&shim_folders(folder));
     let begun = Instant::now();
     loop {
-        let pids = processes_on(folder);
+        let pids = [processes_on(folder), plugins_of(folder)].concat();
         if pids.is_empty() || begun.elapsed() > PATIENCE {
             break;
         }
@@ -109,11 +109,7 @@ pub fn shims(state: &Path) -> Vec<u32> {
 
 /// wasmpod processes that name the folder, or one in it, on their command line.
 fn processes_on(folder: &Path) -> Vec<u32> {
-    let mut pids: Vec<u32> = fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|pid| is_on(*pid, folder))
-        .collect();
+    let mut pids: Vec<u32> = processes().filter(|pid| is_on(*pid, folder)).collect();
     pids.sort_unstable();
     pids
 }
@@ -127,6 +123,27 @@ fn is_on(pid: u32, folder: &Path) -> bool {
         && line
             .split(|byte| *byte == 0)
             .any(|word| Path::new(std::ffi::OsStr::from_bytes(word)).starts_with(folder))
+}
+
+/// CNI plugins, and what they began, that were told of this folder: a daemon's root or state, or
+/// one with plugins.
+pub fn plugins_of(folder: &Path) -> Vec<u32> {
+    let folder = folder.as_os_str().as_bytes();
+    let names_it = |variable: &[u8]| {
+        [&b"CNI_"[..], b"WASMPOD_NETWORK="].iter().any(|name| variable.starts_with(name))
+            && variable.windows(folder.len()).any(|part| part == folder)
+    };
+    processes()
+        .filter(|pid| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(names_it)
+        })
+        .collect()
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").unwrap();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
 /// A process's cgroups that wasmpod made for it, in every hierarchy.

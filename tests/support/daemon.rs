@@ -195,6 +195,7 @@ impl Daemon {
     /// As a reboot of the node: every process dies, the state folder is empty, the rest stays.
     pub async fn reboot(&mut self) {
         self.kill();
+        cleanup::sweep(&self.path);
         cleanup::sweep(&self.state);
         for entry in fs::read_dir(&self.state).unwrap() {
             let path = entry.unwrap().path();

@@ -35,6 +35,7 @@ mod port;
 mod tarpit;
 mod wait;
 
+pub use cleanup::plugins_of;
 pub use daemon::Daemon;
 pub use guests::{guest, guest_folder};
 pub use logs::{Line, Log};
