@@ -54,6 +54,7 @@ const DIRECTIONS: [(&str, &[&str]); 16] = [
             "error",
             "image",
             "model",
+            "network",
             "proto::cri",
             "proto::pod",
             "runtime",

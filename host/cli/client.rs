@@ -13,6 +13,7 @@ use crate::cri::client::{MAX_MESSAGE, RealmHeader, RealmScope, connect};
 use crate::proto::cri::image_service_client::ImageServiceClient;
 use crate::proto::cri::runtime_service_client::RuntimeServiceClient;
 use crate::proto::pod::images_client::ImagesClient;
+use crate::proto::pod::node_client::NodeClient;
 use crate::proto::pod::pod_agent_client::PodAgentClient;
 
 /// A channel that carries the realm of its calls.
@@ -62,6 +63,10 @@ impl Client {
     /// What CRI's ImageService lacks.
     pub fn imports(&self) -> ImagesClient<Service> {
         ImagesClient::with_interceptor(self.channel.clone(), self.realm)
+    }
+
+    pub fn node(&self) -> NodeClient<Service> {
+        NodeClient::with_interceptor(self.channel.clone(), self.realm)
     }
 
     pub fn pods(&self) -> PodAgentClient<Service> {

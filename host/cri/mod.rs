@@ -11,6 +11,7 @@ mod events;
 mod image_service;
 mod node;
 mod pod_images;
+mod pod_node;
 mod pull;
 mod push;
 pub mod router;

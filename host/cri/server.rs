@@ -14,9 +14,9 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
 use super::client::MAX_MESSAGE;
-use super::pod_images;
 use super::router::Router;
 use super::service::Service;
+use super::{pod_images, pod_node};
 use crate::error::{Error, Result};
 use crate::model::sandbox::Realm;
 use crate::proto::cri::image_service_server::ImageServiceServer;
@@ -121,12 +121,14 @@ fn clear(path: &Path) -> Result<()> {
     }
 }
 
-/// RuntimeService, ImageService and the import of images for one realm's socket.
+/// RuntimeService, ImageService, and what CRI lacks of images and the node, for one realm's socket.
 pub fn services(runtime: Arc<Runtime>, realm: Realm) -> Router {
     let imports = pod_images::service(runtime.clone());
+    let node = pod_node::service(runtime.clone());
     let service = Service::new(runtime, realm);
     Router::default()
         .with(imports)
+        .with(node)
         .with(
             RuntimeServiceServer::new(service.clone())
                 .max_decoding_message_size(MAX_MESSAGE)

@@ -121,6 +121,17 @@ impl Confs {
     }
 }
 
+/// Every file of the folder by name: its network, or what is wrong with it. Blocks.
+pub fn files(folder: &Path) -> std::io::Result<Vec<(PathBuf, Result<NetworkList, String>)>> {
+    let files = stamp(folder)?.into_iter();
+    Ok(files
+        .map(|(file, ..)| {
+            let content = read(&file);
+            (file, content)
+        })
+        .collect())
+}
+
 /// A folder that is not there has no files.
 fn stamp(folder: &Path) -> std::io::Result<Stamp> {
     use std::os::unix::fs::MetadataExt;

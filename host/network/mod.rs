@@ -9,6 +9,7 @@
 mod capabilities;
 mod chain;
 mod conf;
+mod examine;
 mod group;
 mod journal;
 mod namespace;
@@ -27,6 +28,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use chain::Chain;
 use conf::{Choice, Confs, NetworkList};
+pub use examine::examine;
 use journal::{Attachment, Journal};
 use namespace::{Door, Namespaces};
 use orphans::{Owner, Work};

@@ -191,6 +191,15 @@ pub fn missing(
     })
 }
 
+/// Whether a namespace could be made: makes one that nobody sees. Blocks.
+pub fn try_one() -> Result<()> {
+    on_a_thread(|| {
+        netns::make()?
+            .map(drop)
+            .ok_or_else(|| Error::Precondition("that needs CAP_SYS_ADMIN".to_owned()))
+    })
+}
+
 fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     std::thread::Builder::new()
         .name("netns".to_owned())

@@ -102,6 +102,11 @@ impl Plugins {
         self.limit
     }
 
+    /// Where plugins are looked for.
+    pub fn folders(&self) -> &[PathBuf] {
+        &self.folders
+    }
+
     pub fn owner(&self) -> &Owner {
         &self.owner
     }

@@ -6,15 +6,21 @@ use std::collections::BTreeSet;
 use super::Runtime;
 use super::change::Change;
 use crate::error::Result;
+use crate::model::finding::Finding;
 use crate::model::ids::SandboxId;
 use crate::model::sandbox::{Realm, Sandbox, SandboxState};
-use crate::network::{Attachments, Readiness};
+use crate::network::{self, Attachments, Readiness};
 use crate::proto::shim as wire;
 
 impl Runtime {
     /// Whether pods of a realm would get a network now.
     pub async fn network_readiness(&self, realm: Realm) -> Readiness {
         self.network.readiness(realm).await
+    }
+
+    /// What is right and wrong with the node's network, for people.
+    pub async fn examine_network(&self) -> Vec<Finding> {
+        network::examine(&self.config).await
     }
 
     /// Attaches a sandbox that wants a network of its own; `None`: the shim makes what it has.

@@ -2,7 +2,7 @@
 
 use super::super::store::Store;
 use super::{Patient, Report};
-use crate::model::finding::{Finding, Severity};
+use crate::model::finding::Finding;
 use crate::proto::pod::{self as wire, CheckRequest};
 
 pub async fn check(patient: &Patient) -> Vec<Report> {
@@ -10,7 +10,7 @@ pub async fn check(patient: &Patient) -> Vec<Report> {
         Ok(Store::Daemon(client)) => match client.imports().check(CheckRequest {}).await {
             Ok(found) => {
                 let found = found.into_inner();
-                let plain = |all: Vec<wire::Finding>| all.into_iter().map(finding).collect();
+                let plain = |all: Vec<wire::Finding>| all.into_iter().map(Finding::from).collect();
                 (plain(found.images), plain(found.code))
             }
             Err(status) => (vec![failed(status.message())], Vec::new()),
@@ -27,14 +27,4 @@ pub async fn check(patient: &Patient) -> Vec<Report> {
 
 fn failed(why: &str) -> Finding {
     Finding::error("the store", format!("cannot be checked: {why}"))
-}
-
-fn finding(found: wire::Finding) -> Finding {
-    let severity = match found.severity() {
-        wire::finding::Severity::Fine => Severity::Fine,
-        wire::finding::Severity::Warning => Severity::Warning,
-        wire::finding::Severity::Error => Severity::Error,
-    };
-    let wire::Finding { subject, what, mend, .. } = found;
-    Finding { severity, subject, what, mend }
 }

@@ -5,6 +5,7 @@ mod daemon;
 mod disk;
 mod images;
 mod kernel;
+mod network;
 
 use std::process::ExitCode;
 
@@ -17,9 +18,10 @@ use super::store::{Place, Store};
 use super::{Endpoint, Global, block_on};
 use crate::config::Config;
 use crate::model::finding::{Finding, Severity};
+use crate::proto::pod as wire;
 
-/// Check the daemon, this machine, and every image and its machine code, and say how to mend what
-/// is wrong. Exit status 1 when something is.
+/// Check the daemon, this machine, the pods' network, and every image and its machine code, and say
+/// how to mend what is wrong. Exit status 1 when something is.
 #[derive(Debug, Args)]
 pub struct Doctor {
     #[command(flatten)]
@@ -37,6 +39,18 @@ struct Patient {
     store: anyhow::Result<Store>,
 }
 
+impl From<wire::Finding> for Finding {
+    fn from(found: wire::Finding) -> Self {
+        let severity = match found.severity() {
+            wire::finding::Severity::Fine => Severity::Fine,
+            wire::finding::Severity::Warning => Severity::Warning,
+            wire::finding::Severity::Error => Severity::Error,
+        };
+        let wire::Finding { subject, what, mend, .. } = found;
+        Self { severity, subject, what, mend }
+    }
+}
+
 /// What a check was about, and what it found.
 struct Report {
     check: &'static str,
@@ -46,9 +60,10 @@ struct Report {
 type Check = for<'a> fn(&'a Patient) -> LocalBoxFuture<'a, Vec<Report>>;
 
 /// In the order in which people want to read.
-const CHECKS: [Check; 4] = [
+const CHECKS: [Check; 5] = [
     |patient| Box::pin(daemon::check(patient)),
     |patient| Box::pin(kernel::check(patient)),
+    |patient| Box::pin(network::check(patient)),
     |patient| Box::pin(disk::check(patient)),
     |patient| Box::pin(images::check(patient)),
 ];
