@@ -100,6 +100,8 @@ pub struct Making {
     pub image_id: String,
     /// The name that was resolved to it.
     pub image_name: String,
+    /// The sandbox's, the first first; empty on the host's network and with loopback alone.
+    pub addresses: Vec<String>,
 }
 
 /// The container's configuration; makes its log folder, its termination log and /etc/hosts.
@@ -114,7 +116,12 @@ pub fn container(
     let container = manifest
         .container(&making.name)
         .ok_or_else(|| Error::not_found("container", making.name.as_str()))?;
-    let facts = PodFacts { uid: &record.uid, node_name: &node_name(spec), ..PodFacts::default() };
+    let facts = PodFacts {
+        uid: &record.uid,
+        node_name: &node_name(spec),
+        pod_ips: &making.addresses,
+        ..PodFacts::default()
+    };
     let environment = env::environment(manifest, container, &facts)?;
     let expand = |list: &Option<Vec<String>>| -> Vec<String> {
         list.iter().flatten().map(|text| environment.expand(text)).collect()
@@ -125,6 +132,7 @@ pub fn container(
         .map_err(Error::io(format!("making {}", log_folder.display())))?;
     let mut labels = pod_labels(record);
     labels.insert(CONTAINER_NAME.to_owned(), making.name.clone());
+    let hosts = etc_hosts(record, dirs, &making.addresses)?;
     Ok(cri::ContainerConfig {
         metadata: Some(cri::ContainerMetadata {
             name: making.name.clone(),
@@ -139,7 +147,7 @@ pub fn container(
         command: expand(&container.command),
         args: expand(&container.args),
         working_dir: container.working_dir.clone().unwrap_or_default(),
-        mounts: mounts(record, dirs, volumes, (container, &environment))?,
+        mounts: mounts((dirs, &hosts), volumes, (container, &environment))?,
         labels,
         annotations: annotations(record, container, making.attempt),
         log_path: log_path.to_string_lossy().into_owned(),
@@ -218,8 +226,7 @@ fn memory_capacity() -> i64 {
 }
 
 fn mounts(
-    record: &Record,
-    dirs: &PodDirs,
+    (dirs, hosts): (&PodDirs, &Path),
     volumes: &Volumes,
     (container, environment): (&Container, &Environment),
 ) -> Result<Vec<cri::Mount>> {
@@ -234,7 +241,7 @@ fn mounts(
         !mounts.iter().any(|mount| mount.container_path == path)
     };
     if is_free(&mounts, ETC_HOSTS) {
-        mounts.push(mount_of(ETC_HOSTS, &etc_hosts(record, dirs)?));
+        mounts.push(mount_of(ETC_HOSTS, hosts));
     }
     let message = container.termination_message_path.as_deref().unwrap_or(TERMINATION_LOG);
     if is_free(&mounts, message) {
@@ -285,15 +292,15 @@ fn volume_mount(
     })
 }
 
-/// Writes the pod's /etc/hosts, once per pod and in place, so that mounts of it stay good.
-fn etc_hosts(record: &Record, dirs: &PodDirs) -> Result<PathBuf> {
+/// Writes the pod's /etc/hosts, once per sandbox and in place, so that mounts of it stay good.
+fn etc_hosts(record: &Record, dirs: &PodDirs, addresses: &[String]) -> Result<PathBuf> {
     let spec = record.manifest.spec()?;
     let text = if is_on_host_network(spec) {
         let host = fs::read_to_string(ETC_HOSTS).unwrap_or_default();
         hosts::host_network_etc_hosts(&host, spec)
     } else {
-        let hostname = hosts::hostname(record.manifest.name(), spec);
-        hosts::etc_hosts(&hostname, record.manifest.namespace(), spec)
+        let manifest = &record.manifest;
+        hosts::etc_hosts(manifest.namespace(), manifest.name(), spec, addresses)
     };
     let file = dirs.etc_hosts();
     if fs::read_to_string(&file).is_ok_and(|there| there == text) {

@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 pub struct PodFacts<'a> {
     pub uid: &'a str,
     pub node_name: &'a str,
-    /// Empty while the pod has none.
-    pub pod_ip: &'a str,
+    /// The first is the pod's own; empty where it has none of its own.
+    pub pod_ips: &'a [String],
     pub host_ip: &'a str,
 }
 
@@ -156,7 +156,8 @@ fn field(manifest: &Manifest, path: &str, facts: &PodFacts<'_>) -> Result<String
         "metadata.annotations" => map_text(metadata.annotations.as_ref()),
         "spec.nodeName" => facts.node_name.to_owned(),
         "spec.serviceAccountName" => own(spec.and_then(|spec| spec.service_account_name.as_ref())),
-        "status.podIP" | "status.podIPs" => facts.pod_ip.to_owned(),
+        "status.podIP" => own(facts.pod_ips.first()),
+        "status.podIPs" => facts.pod_ips.join(","),
         "status.hostIP" | "status.hostIPs" => facts.host_ip.to_owned(),
         other => {
             let part =

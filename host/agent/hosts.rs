@@ -20,17 +20,22 @@ fn domain_name(hostname: &str, namespace: &str, spec: &PodSpec) -> Option<String
     Some(format!("{hostname}.{subdomain}.{namespace}.svc.cluster.local"))
 }
 
-/// /etc/hosts of a pod with a network namespace of its own. Without an address the hostname
-/// means the loopback.
-pub fn etc_hosts(hostname: &str, namespace: &str, spec: &PodSpec) -> String {
+/// /etc/hosts of a pod in `namespace` with a network of its own: the hostname means the pod's
+/// addresses, and without one the loopback.
+pub fn etc_hosts(namespace: &str, name: &str, spec: &PodSpec, addresses: &[String]) -> String {
+    let hostname = &hostname(name, spec);
     let names = match domain_name(hostname, namespace, spec) {
         Some(full) => format!("{full}\t{hostname}"),
         None => hostname.to_owned(),
     };
+    let own = match addresses {
+        [] => format!("127.0.0.1\t{names}\n"),
+        addresses => addresses.iter().map(|address| format!("{address}\t{names}\n")).collect(),
+    };
     format!(
         "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost \
          ip6-loopback\nfe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\n\
-         fe00::2\tip6-allrouters\n127.0.0.1\t{names}\n{}",
+         fe00::2\tip6-allrouters\n{own}{}",
         aliases(spec.host_aliases.as_deref().unwrap_or_default())
     )
 }
@@ -114,8 +119,13 @@ mod tests {
     fn the_hosts_file_names_the_pod_and_its_aliases() {
         let spec = spec(serde_json::json!({"containers": [], "subdomain": "db", "hostAliases":
             [{"ip": "10.0.0.1", "hostnames": ["a", "b"]}]}));
-        let hosts = etc_hosts("web", "ns", &spec);
+        let hosts = etc_hosts("ns", "web", &spec, &[]);
         assert!(hosts.contains("127.0.0.1\tweb.db.ns.svc.cluster.local\tweb\n"), "{hosts}");
+        let own = ["10.1.0.2".to_owned(), "fd00::2".to_owned()];
+        let own = etc_hosts("ns", "web", &spec, &own);
+        let names = "web.db.ns.svc.cluster.local\tweb\n";
+        assert!(own.contains(&format!("\n10.1.0.2\t{names}fd00::2\t{names}")), "{own}");
+        assert!(!own.contains(&format!("127.0.0.1\t{names}")), "{own}");
         assert!(hosts.ends_with("# Entries added by HostAliases.\n10.0.0.1\ta\tb\n"), "{hosts}");
         assert!(host_network_etc_hosts("1.1.1.1 x\n", &spec).contains("\n1.1.1.1 x\n\n# Entries"));
     }

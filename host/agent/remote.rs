@@ -114,6 +114,17 @@ impl Remote {
         Ok(answer.into_inner().pod_sandbox_id)
     }
 
+    /// A sandbox's own addresses, the first first.
+    pub async fn addresses(&self, id: &str) -> Result<Vec<String>> {
+        let request =
+            cri::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), ..Default::default() };
+        let answer = self.runtime().pod_sandbox_status(request).await.map_err(failed)?;
+        let network = answer.into_inner().status.and_then(|status| status.network);
+        let network = network.unwrap_or_default();
+        let more = network.additional_ips.into_iter().map(|more| more.ip);
+        Ok(std::iter::once(network.ip).chain(more).filter(|ip| !ip.is_empty()).collect())
+    }
+
     pub async fn stop_sandbox(&self, id: &str) -> Result<()> {
         let request = cri::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
         self.runtime().stop_pod_sandbox(request).await.map_err(failed).map(drop)

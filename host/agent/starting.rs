@@ -220,7 +220,8 @@ impl Worker {
         let (image_name, image_id) = self.image(container).await?;
         let (record, dirs) = (self.record.clone(), self.pod.dirs.clone());
         let volumes = self.volumes.clone().unwrap_or_default();
-        let making = Making { name: name.to_owned(), attempt, image_id, image_name };
+        let addresses = self.tools.remote.addresses(sandbox).await.map_err(config_error)?;
+        let making = Making { name: name.to_owned(), attempt, image_id, image_name, addresses };
         let (config, sandbox_config) = store::blocking(move || {
             let config = configs::container(&record, &dirs, &volumes, &making)?;
             Ok((config, configs::sandbox(&record, &dirs, 0)?))
