@@ -4,6 +4,13 @@ use super::fake::{Fake, reply};
 use super::hostile::{is_layer, name, said, with};
 use super::kit::*;
 use crate::images::kit::module;
+use wasmpod::image::{Auth, Imported, Pull};
+
+/// A pull by a caller who has a password.
+fn with_password(fake: &Fake) -> Pull {
+    let auth = Auth { username: "u".to_owned(), password: "p".to_owned(), ..Default::default() };
+    Pull { name: name(fake), auth: Some(auth), imported: Imported::Keep }
+}
 
 #[tokio::test]
 async fn redirects_are_followed_without_credentials_and_not_for_ever() {
@@ -20,17 +27,7 @@ async fn redirects_are_followed_without_credentials_and_not_for_ever() {
         let to = format!("{there}/data");
         seen.path.contains(&layer).then(|| reply(307, &[("location", &to)], ""))
     });
-    let auth = wasmpod::image::Auth {
-        username: "u".to_owned(),
-        password: "p".to_owned(),
-        ..Default::default()
-    };
-    let wanted = wasmpod::image::Pull {
-        name: name(&fake),
-        auth: Some(auth),
-        imported: wasmpod::image::Imported::Keep,
-    };
-    store.pull(wanted).unwrap().done().await.unwrap();
+    store.pull(with_password(&fake)).unwrap().done().await.unwrap();
     let seen = elsewhere.seen();
     assert_eq!((seen.len(), seen[0].header("authorization")), (1, ""));
     assert_eq!(fake.seen().last().unwrap().header("authorization"), "Basic dTpw");
@@ -68,17 +65,7 @@ async fn who_we_are_sent_to_is_told_no_credentials_whatever_it_asks_for() {
     let made = artifact(large(1, 100_000));
     let fake =
         with(&made, move |seen, _| is_layer(seen).then(|| reply(307, &[("location", &there)], "")));
-    let auth = wasmpod::image::Auth {
-        username: "u".to_owned(),
-        password: "p".to_owned(),
-        ..Default::default()
-    };
-    let wanted = wasmpod::image::Pull {
-        name: name(&fake),
-        auth: Some(auth),
-        imported: wasmpod::image::Imported::Keep,
-    };
-    let error = store.pull(wanted).unwrap().done().await.unwrap_err().to_string();
+    let error = store.pull(with_password(&fake)).unwrap().done().await.unwrap_err().to_string();
     assert!(error.contains(&format!("sends us to {place}")), "{error}");
     let seen = stranger.seen();
     assert!(seen.iter().all(|seen| seen.path == "/data"), "{seen:?}");
