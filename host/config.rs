@@ -3,6 +3,7 @@
 pub mod folders;
 mod network;
 mod registry;
+mod streaming;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use crate::model::handler::{self, Handler};
 
 pub use network::{Collection, GuestSockets, NetworkConfig, WithoutPlugins};
 pub use registry::{RegistryConfig, RegistryHost, RegistryMirror};
+pub use streaming::StreamingConfig;
 
 /// The CRI socket's name in the state folder.
 const LISTEN: &str = "wasmpod.sock";
@@ -40,6 +42,7 @@ pub struct Config {
     pub signature_policy: Option<PathBuf>,
     pub registry: RegistryConfig,
     pub network: NetworkConfig,
+    pub streaming: StreamingConfig,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -136,6 +139,7 @@ impl Default for Config {
             signature_policy: None,
             registry: RegistryConfig::default(),
             network: NetworkConfig::default(),
+            streaming: StreamingConfig::default(),
         }
     }
 }

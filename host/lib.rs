@@ -15,6 +15,7 @@ pub mod image;
 pub mod model;
 pub mod netns;
 pub mod network;
+mod passing;
 pub mod proto;
 pub mod runtime;
 pub mod shim;

@@ -27,6 +27,7 @@ mod shim_descriptor;
 mod shim_pool;
 mod shim_process;
 mod sockets;
+mod streaming;
 mod stuck;
 mod walls;
 mod working_dir;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use support::Daemon;
 
 /// The crictl program, built once per machine; `None`, loudly, where that is not possible.
-fn program() -> Option<&'static Path> {
+pub fn program() -> Option<&'static Path> {
     static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
     PROGRAM
         .get_or_init(|| {
@@ -26,20 +26,24 @@ fn program() -> Option<&'static Path> {
 }
 
 /// crictl against one daemon.
-struct Crictl<'a> {
-    program: &'static Path,
-    daemon: &'a Daemon,
+pub struct Crictl<'a> {
+    pub program: &'static Path,
+    pub daemon: &'a Daemon,
 }
 
 impl Crictl<'_> {
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let config = self.file("crictl.yaml", "");
-        Command::new(self.program)
+        let mut command = Command::new(self.program);
+        command
             .args(["--config", &config, "--timeout", "60s", "--runtime-endpoint"])
             .arg(format!("unix://{}", self.daemon.listen().display()))
-            .args(arguments)
-            .output()
-            .unwrap()
+            .args(arguments);
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
     }
 
     /// What it prints when it succeeds.

@@ -10,7 +10,7 @@ const LONGEST: usize = 400;
 
 /// The parts that a part may name as `crate::PART`, besides itself. `proto` is told apart by its
 /// packages.
-const DIRECTIONS: [(&str, &[&str]); 16] = [
+const DIRECTIONS: [(&str, &[&str]); 17] = [
     ("model", &[]),
     ("error", &["model"]),
     ("proto", &[]),
@@ -18,10 +18,20 @@ const DIRECTIONS: [(&str, &[&str]); 16] = [
     ("config", &["error", "model"]),
     ("engine", &["error"]),
     ("netns", &["error"]),
+    ("passing", &[]),
     ("network", &["config", "error", "model", "netns"]),
     (
         "shim",
-        &["engine", "error", "model", "netns", "proto::shim", "proto::SHIM_PROTOCOLS", "speech"],
+        &[
+            "engine",
+            "error",
+            "model",
+            "netns",
+            "passing",
+            "proto::shim",
+            "proto::SHIM_PROTOCOLS",
+            "speech",
+        ],
     ),
     ("image", &["config", "engine", "error", "model"]),
     (
@@ -33,6 +43,7 @@ const DIRECTIONS: [(&str, &[&str]); 16] = [
             "image",
             "model",
             "network",
+            "passing",
             "proto::shim",
             "proto::SHIM_PROTOCOLS",
             "speech",

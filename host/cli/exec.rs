@@ -1,20 +1,27 @@
-//! `wasmpod exec`: runs a program in a running container and prints what it wrote.
+//! `wasmpod exec`: runs a program in a running container, with this command's streams as its own.
 
-use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 
 use super::client::Client;
-use super::objects::{Found, Snapshot, container_name};
-use super::{Global, block_on};
+use super::objects::Snapshot;
+use super::{Global, block_on, streams};
 use crate::cri::client::RealmScope;
 use crate::proto::cri;
+use crate::runtime::Wanted;
 
-/// Run a program in a running container; its output is printed when it has ended.
+/// Run a program in a running container; its exit status is this command's.
 #[derive(Debug, Args)]
 pub struct Exec {
+    /// Give it this command's standard input.
+    #[arg(short = 'i', long)]
+    stdin: bool,
+    /// Give it a terminal.
+    #[arg(short = 't', long)]
+    tty: bool,
     /// Pod (name, namespace/name or uid) or container id.
     #[arg(value_name = "POD|CONTAINER")]
     target: String,
@@ -32,44 +39,32 @@ pub struct Exec {
 impl Exec {
     pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         let endpoint = global.endpoint()?;
-        let answer = block_on(async {
+        let patience = (self.timeout > 0).then(|| Duration::from_secs(self.timeout.into()));
+        block_on(async {
             let client = Client::connect(&endpoint).await?;
             let snapshot = Snapshot::fetch(&client).await?;
-            let id = self.choose(&snapshot)?;
-            let request = cri::ExecSyncRequest {
+            let id = snapshot.running(&self.target, self.container.as_deref())?;
+            let request = cri::ExecRequest {
                 container_id: id,
-                cmd: self.command.clone(),
-                timeout: i64::from(self.timeout),
+                cmd: self.command,
+                tty: self.tty,
+                stdin: self.stdin,
+                stdout: true,
+                stderr: !self.tty,
             };
+            let wanted =
+                Wanted { stdin: self.stdin, stdout: true, stderr: !self.tty, terminal: self.tty };
             let mut runtime = client.in_realm(RealmScope::All).runtime();
-            Ok(runtime.exec_sync(request).await?.into_inner())
-        })?;
-        std::io::stdout().lock().write_all(&answer.stdout)?;
-        std::io::stderr().lock().write_all(&answer.stderr)?;
-        Ok(ExitCode::from(u8::try_from(answer.exit_code & 0xff).unwrap_or(u8::MAX)))
-    }
-
-    /// The container's id: of several the one that was named, or the only one that runs.
-    fn choose(&self, snapshot: &Snapshot) -> anyhow::Result<String> {
-        let pod = match snapshot.find(&self.target)? {
-            Found::Container(_, container) => return Ok(container.id.clone()),
-            Found::Pod(pod) => pod,
-        };
-        let is_running = |c: &&cri::Container| c.state() == cri::ContainerState::ContainerRunning;
-        if let Some(name) = &self.container {
-            let attempts = pod.attempts(Some(name))?;
-            let running = attempts.into_iter().find(is_running);
-            let running = running.with_context(|| format!("container {name} is not running"))?;
-            return Ok(running.id.clone());
-        }
-        let running: Vec<&cri::Container> = pod.containers.iter().filter(is_running).collect();
-        match running.as_slice() {
-            [only] => Ok(only.id.clone()),
-            [] => bail!("no container of pod {} is running", pod.name),
-            several => {
-                let names: Vec<&str> = several.iter().map(|c| container_name(c)).collect();
-                bail!("pod {} runs {}: choose one with -c", pod.name, names.join(", "))
+            let url = runtime.exec(request).await?.into_inner().url;
+            let carried = streams::carry(&url, wanted);
+            match patience {
+                None => carried.await,
+                // The program ends with its session.
+                Some(patience) => match tokio::time::timeout(patience, carried).await {
+                    Ok(ended) => ended,
+                    Err(_) => bail!("the program did not end within {} s", self.timeout),
+                },
             }
-        }
+        })
     }
 }

@@ -2,6 +2,7 @@
 //! gives the exit status; it is named once in [`Command`] and once in [`Command::run`]. Commands
 //! reach the daemon through [`client`] alone.
 
+mod attach;
 pub mod client;
 mod compile;
 mod completion;
@@ -15,6 +16,7 @@ mod load;
 mod logs;
 mod objects;
 pub mod output;
+mod port_forward;
 mod private;
 mod progress;
 mod prune;
@@ -29,6 +31,7 @@ mod serve;
 mod shim;
 mod stop;
 mod store;
+mod streams;
 mod tag;
 mod warm;
 
@@ -100,6 +103,8 @@ enum Command {
     Ps(ps::Ps),
     Logs(logs::Logs),
     Exec(exec::Exec),
+    Attach(attach::Attach),
+    PortForward(port_forward::PortForward),
     Stop(stop::Stop),
     Rm(rm::Rm),
     Inspect(inspect::Inspect),
@@ -127,6 +132,8 @@ impl Command {
             Self::Ps(command) => command.run(global),
             Self::Logs(command) => command.run(global),
             Self::Exec(command) => command.run(global),
+            Self::Attach(command) => command.run(global),
+            Self::PortForward(command) => command.run(global),
             Self::Stop(command) => command.run(global),
             Self::Rm(command) => command.run(global),
             Self::Inspect(command) => command.run(global),
@@ -169,11 +176,14 @@ pub fn main() -> ExitCode {
 
 /// Runs a client command's future on this thread alone.
 pub fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("starting the async runtime")?
-        .block_on(future)
+        .context("starting the async runtime")?;
+    let outcome = runtime.block_on(future);
+    // A read of standard input may never return.
+    runtime.shutdown_background();
+    outcome
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -133,6 +133,31 @@ impl Snapshot {
         Ok(Self { pods })
     }
 
+    /// The id of a running container: of a pod's several the one that is named, or the only one
+    /// that runs.
+    pub fn running(&self, reference: &str, name: Option<&str>) -> anyhow::Result<String> {
+        let pod = match self.find(reference)? {
+            Found::Container(_, container) => return Ok(container.id.clone()),
+            Found::Pod(pod) => pod,
+        };
+        let is_running = |c: &&cri::Container| c.state() == cri::ContainerState::ContainerRunning;
+        if let Some(name) = name {
+            let attempts = pod.attempts(Some(name))?;
+            let running = attempts.into_iter().find(is_running);
+            let running = running.with_context(|| format!("container {name} is not running"))?;
+            return Ok(running.id.clone());
+        }
+        let running: Vec<&cri::Container> = pod.containers.iter().filter(is_running).collect();
+        match running.as_slice() {
+            [only] => Ok(only.id.clone()),
+            [] => bail!("no container of pod {} is running", pod.name),
+            several => {
+                let names: Vec<&str> = several.iter().map(|c| container_name(c)).collect();
+                bail!("pod {} runs {}: choose one with -c", pod.name, names.join(", "))
+            }
+        }
+    }
+
     /// The pod or container that a reference means: a pod's name, namespace/name, uid or sandbox
     /// id, or a container's id; ids may be cut short.
     pub fn find(&self, reference: &str) -> anyhow::Result<Found<'_>> {

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::agent::Agent;
 use crate::config::{Config, Overrides, folders};
 use crate::cri::server::{self, Socket};
+use crate::cri::streaming::Streaming;
 use crate::error::{Error, Result};
 use crate::image::ImageStore;
 use crate::model::sandbox::Realm;
@@ -110,6 +111,7 @@ async fn serve(config: Config, life: Life) -> anyhow::Result<()> {
     let (pods, records) = Agent::open(&config)?;
     let images = ImageStore::open(&config).await?;
     let runtime = Runtime::open(config, images.into()).await?;
+    let streaming = Streaming::start(runtime.clone()).await?;
     tracing::info!(
         "serving CRI on unix://{}, agent on unix://{}",
         listen.path().display(),
@@ -127,11 +129,11 @@ async fn serve(config: Config, life: Life) -> anyhow::Result<()> {
     };
     let serving = futures::future::try_join(
         listen.serve(
-            server::services(runtime.clone(), Realm::Kubelet).with(pods.service()),
+            server::services(runtime.clone(), Realm::Kubelet, &streaming).with(pods.service()),
             stopped(stop.clone()),
         ),
         agent.serve(
-            server::services(runtime.clone(), Realm::Agent).with(pods.service()),
+            server::services(runtime.clone(), Realm::Agent, &streaming).with(pods.service()),
             stopped(stop.clone()),
         ),
     );

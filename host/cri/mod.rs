@@ -20,6 +20,8 @@ mod sandboxes;
 mod security;
 pub mod server;
 mod service;
+pub mod streaming;
+mod streams;
 mod weight;
 
 pub use convert::image::progress as pull_progress;

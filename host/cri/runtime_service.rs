@@ -188,16 +188,19 @@ impl RuntimeService for Service {
             .await
     }
 
-    async fn exec(&self, _: Request<ExecRequest>) -> Answer<ExecResponse> {
-        not_given("Exec")
+    async fn exec(&self, request: Request<ExecRequest>) -> Answer<ExecResponse> {
+        self.scoped(request, async |scope, request| self.answer_exec(scope, request)).await
     }
 
-    async fn attach(&self, _: Request<AttachRequest>) -> Answer<AttachResponse> {
-        not_given("Attach")
+    async fn attach(&self, request: Request<AttachRequest>) -> Answer<AttachResponse> {
+        self.scoped(request, async |scope, request| self.answer_attach(scope, request)).await
     }
 
-    async fn port_forward(&self, _: Request<PortForwardRequest>) -> Answer<PortForwardResponse> {
-        not_given("PortForward")
+    async fn port_forward(
+        &self,
+        request: Request<PortForwardRequest>,
+    ) -> Answer<PortForwardResponse> {
+        self.scoped(request, async |scope, request| self.answer_port_forward(scope, request)).await
     }
 
     async fn checkpoint_container(

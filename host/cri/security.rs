@@ -40,7 +40,6 @@ pub fn container(config: &cri::ContainerConfig) -> Result<()> {
         return refuse(&format!("CDI_devices[{}]", device.name), "remove it");
     }
     config.mounts.iter().try_for_each(mount)?;
-    not_set("tty", config.tty)?;
     let context = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
     let Some(context) = context else { return Ok(()) };
     zero("security_context.run_as_user", context.run_as_user.as_ref())?;

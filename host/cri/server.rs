@@ -16,6 +16,7 @@ use tonic::transport::Server;
 use super::client::MAX_MESSAGE;
 use super::router::Router;
 use super::service::Service;
+use super::streaming::Streaming;
 use super::{pod_images, pod_node};
 use crate::error::{Error, Result};
 use crate::model::sandbox::Realm;
@@ -122,10 +123,10 @@ fn clear(path: &Path) -> Result<()> {
 }
 
 /// RuntimeService, ImageService, and what CRI lacks of images and the node, for one realm's socket.
-pub fn services(runtime: Arc<Runtime>, realm: Realm) -> Router {
+pub fn services(runtime: Arc<Runtime>, realm: Realm, streaming: &Arc<Streaming>) -> Router {
     let imports = pod_images::service(runtime.clone());
     let node = pod_node::service(runtime.clone());
-    let service = Service::new(runtime, realm);
+    let service = Service::new(runtime, realm, streaming.clone());
     Router::default()
         .with(imports)
         .with(node)

@@ -8,6 +8,7 @@ use tonic::{Response, Status};
 
 use super::client::{REALM_KEY, RealmScope};
 use super::codes;
+use super::streaming::Streaming;
 use crate::error::{Error, Result};
 use crate::model::sandbox::Realm;
 use crate::runtime::Runtime;
@@ -18,11 +19,12 @@ pub struct Service {
     pub(super) runtime: Arc<Runtime>,
     /// What is made through this socket belongs to it.
     pub(super) realm: Realm,
+    pub(super) streaming: Arc<Streaming>,
 }
 
 impl Service {
-    pub fn new(runtime: Arc<Runtime>, realm: Realm) -> Self {
-        Self { runtime, realm }
+    pub fn new(runtime: Arc<Runtime>, realm: Realm, streaming: Arc<Streaming>) -> Self {
+        Self { runtime, realm, streaming }
     }
 
     /// Whose pods a call means: the socket's realm unless its metadata says otherwise; `None` is

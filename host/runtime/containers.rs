@@ -192,6 +192,8 @@ impl Runtime {
             working_dir: plan.launch.working_dir.clone(),
             entry_path: plan.launch.program.path.clone(),
             stdin: container.config.stdin,
+            stdin_once: container.config.stdin_once,
+            terminal: container.config.tty,
             log_path: container.log_path.clone(),
             limits: Some(self.limits(&container.resources)),
             network: Some(plan.network.clone()),

@@ -37,6 +37,14 @@ enum Program {
     File(Found),
 }
 
+/// A program that is ready to be run in a container.
+pub(super) struct Prepared {
+    pub shim: Arc<Shim>,
+    /// `None`: the container's own entry module.
+    pub code: Option<wire::Code>,
+    found: Option<Found>,
+}
+
 /// A program in the container's files.
 struct Found {
     /// In the container.
@@ -94,38 +102,46 @@ impl Runtime {
         argv: Vec<String>,
         deadline: Option<Instant>,
     ) -> Result<ExecOutput> {
-        let shim = self.shim_of(container)?;
-        let program = self.resolve(&shim, container, &argv).await?;
-        let request = wire::ExecRequest {
+        let mut program = self.prepare(container, &argv).await?;
+        let request = |program: &Prepared| wire::ExecRequest {
             container_id: container.id.to_string(),
-            code: None,
-            argv,
+            code: program.code.clone(),
+            argv: argv.clone(),
             timeout_ms: 0,
             max_output: OUTPUT_MAX,
         };
-        let Program::File(found) = program else { return exec(&shim, request, deadline).await };
-        self.exec_codes.use_by(&container.id, &found.digest);
-        let ran = self.run_file(&shim, request, (&found, deadline)).await;
+        let mut ran = exec(&program.shim, request(&program), deadline).await;
+        if let Err(Error::StaleCode(why)) = &ran {
+            self.renew(&mut program, why).await?;
+            ran = exec(&program.shim, request(&program), deadline).await;
+        }
         self.let_exec_codes_go().await;
         ran
     }
 
-    async fn run_file(
-        &self,
-        shim: &Shim,
-        mut request: wire::ExecRequest,
-        (found, deadline): (&Found, Option<Instant>),
-    ) -> Result<ExecOutput> {
-        let Found { digest, copy, .. } = found;
-        let code = self.images.code(digest, &copy.0).await.map_err(|error| found.blame(error))?;
-        request.code = Some(wire_code(&code));
-        let first = exec(shim, request.clone(), deadline).await;
-        let Err(Error::StaleCode(why)) = &first else { return first };
-        tracing::warn!(digest, why, "machine code is made anew");
-        let code =
-            self.images.rebuild(digest, &copy.0).await.map_err(|error| found.blame(error))?;
-        request.code = Some(wire_code(&code));
-        exec(shim, request, deadline).await
+    /// Finds what argv[0] means in a running container, and its machine code.
+    pub(super) async fn prepare(&self, container: &Container, argv: &[String]) -> Result<Prepared> {
+        expect_running(container)?;
+        let shim = self.shim_of(container)?;
+        let found = match self.resolve(&shim, container, argv).await? {
+            Program::Entry => return Ok(Prepared { shim, code: None, found: None }),
+            Program::File(found) => found,
+        };
+        self.exec_codes.use_by(&container.id, &found.digest);
+        let code = self.images.code(&found.digest, &found.copy.0).await;
+        let code = code.map_err(|error| found.blame(error))?;
+        Ok(Prepared { shim, code: Some(wire_code(&code)), found: Some(found) })
+    }
+
+    /// Makes a program's machine code anew, which the shim found stale.
+    pub(super) async fn renew(&self, program: &mut Prepared, why: &str) -> Result<()> {
+        let Some(found) = &program.found else {
+            return Err(Error::Internal(format!("a running program's code is stale: {why}")));
+        };
+        tracing::warn!(digest = found.digest, why, "machine code is made anew");
+        let code = self.images.rebuild(&found.digest, &found.copy.0).await;
+        program.code = Some(wire_code(&code.map_err(|error| found.blame(error))?));
+        Ok(())
     }
 
     /// Lets machine code go that was made for execs of containers which are no more.

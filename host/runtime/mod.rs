@@ -27,6 +27,7 @@ mod shims;
 mod sizes;
 mod stats;
 mod stop;
+mod streams;
 mod sweep;
 
 use std::collections::BTreeMap;
@@ -52,6 +53,7 @@ use crate::model::sandbox::{Realm, Sandbox, SandboxConfig};
 use crate::network::Network;
 
 pub use footprint::Size;
+pub use streams::{Control, Resizer, Session, Wanted};
 
 /// The core, shared by every socket. Every method that changes something is durable when it
 /// returns, and runs to its end even if its caller goes away.
@@ -272,6 +274,39 @@ impl Runtime {
     ) -> Result<ExecOutput> {
         let container = self.container(realm, id)?;
         to_its_end(self.clone().run_in(container, argv, timeout)).await
+    }
+
+    /// Runs a program whose streams are the session's; it ends with the session.
+    pub async fn open_exec(
+        self: &Arc<Self>,
+        realm: Option<Realm>,
+        id: &str,
+        (argv, wanted): (Vec<String>, Wanted),
+    ) -> Result<Session> {
+        let container = self.container(realm, id)?;
+        to_its_end(self.clone().begin_exec(container, argv, wanted)).await
+    }
+
+    /// The main program's streams, as they come from now on.
+    pub async fn attach(
+        self: &Arc<Self>,
+        realm: Option<Realm>,
+        id: &str,
+        wanted: Wanted,
+    ) -> Result<Session> {
+        let container = self.container(realm, id)?;
+        to_its_end(self.clone().begin_attach(container, wanted)).await
+    }
+
+    /// A TCP connection to a port of a ready sandbox, as its own programs would make it.
+    pub async fn dial(
+        self: &Arc<Self>,
+        realm: Option<Realm>,
+        id: &str,
+        port: u16,
+    ) -> Result<tokio::net::TcpStream> {
+        let sandbox = self.sandbox(realm, id)?;
+        self.connect(&sandbox, port).await
     }
 
     /// Running containers that match.

@@ -36,6 +36,11 @@ impl ShimFolder {
         self.0.join("shim.sock")
     }
 
+    /// Where it listens for sessions.
+    pub fn streams(&self) -> PathBuf {
+        self.0.join("streams.sock")
+    }
+
     /// How its containers ended, as the shim wrote it down, oldest first.
     pub fn exits(&self) -> Vec<ExitRecord> {
         fs::read(self.0.join(exits::JOURNAL)).map(|text| exits::parse(&text)).unwrap_or_default()

@@ -10,7 +10,8 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use super::cpu::{self, Member, Threads};
-use super::guest::{Begun, Context, Role, Stdin};
+use super::exec::Streams;
+use super::guest::{Begun, Context, Role};
 use super::host::Host;
 use super::input::Input;
 use super::kill::Kill;
@@ -18,13 +19,13 @@ use super::ledger::{Budget, Ledger};
 use super::log::LogFile;
 use super::mounts::Tree;
 use super::network::Guard;
-use super::output::Output;
 use super::phase::{Phase, Verb};
 use super::programs::Loaded;
 use super::sandbox::Sandbox;
 use super::sessions::Sessions;
 use super::spec::{ContainerSpec, Patience, SIGKILL, Stop, Update};
 use super::stuck::{Part, Stuck};
+use super::taps::Taps;
 use super::wasi::fs::Root;
 use super::{ending, lock};
 use crate::error::{Error, Result};
@@ -49,6 +50,7 @@ pub struct Container {
     guard: Arc<Guard>,
     pub threads: Threads,
     pub sessions: Arc<Sessions>,
+    pub taps: Arc<Taps>,
     /// `None`: as the shim's threads are born.
     cpus: Mutex<Option<CpuSet>>,
     phase: watch::Sender<Phase>,
@@ -99,6 +101,7 @@ impl Container {
             guard: Arc::new(Guard::new(spec.network.policy.clone())),
             threads: Threads::default(),
             sessions: Arc::default(),
+            taps: Arc::default(),
             cpus: Mutex::new(cpus),
             phase: watch::Sender::new(Phase::Created),
             started: AtomicBool::new(false),
@@ -200,6 +203,7 @@ impl Container {
     async fn leave_behind(&self) -> Exit {
         tracing::error!(container = %self.id(), "a thread is stuck in a system call");
         self.part.leave_behind();
+        self.taps.close();
         let parts = lock(&self.parts).take();
         if let Some(parts) = parts {
             let taken = on_thread("w-umount", move || parts.tree.take_down());
@@ -246,9 +250,9 @@ impl Container {
             env: self.spec.env.clone(),
             root,
             working_dir: self.spec.working_dir.clone(),
-            stdin: run.stdin,
-            stdout: run.stdout,
-            stderr: run.stderr,
+            stdin: run.streams.stdin,
+            stdout: run.streams.stdout,
+            stderr: run.streams.stderr,
             ledger: self.ledger.clone(),
             kill: run.kill,
             ticker: self.host.ticker.clone(),
@@ -322,9 +326,7 @@ impl Container {
 /// What differs between the main program's run and an exec's.
 pub struct Run {
     pub argv: Vec<String>,
-    pub stdin: Stdin,
-    pub stdout: Arc<dyn Output>,
-    pub stderr: Arc<dyn Output>,
+    pub streams: Streams,
     pub kill: Arc<Kill>,
     pub role: Role,
     pub begun: Option<Begun>,

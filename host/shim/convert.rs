@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tonic::{Code as GrpcCode, Status};
 
-use super::exec::{ExecOutcome, ExecSpec};
 use super::guest::Form;
 use super::mounts::{MountAccess, MountPropagation, MountSpec, RootAccess};
 use super::network::NetworkSpec;
@@ -97,7 +96,11 @@ pub fn container_spec(asked: wire::CreateContainerRequest, host: &Host) -> Resul
         env: asked.env,
         working_dir: if asked.working_dir.is_empty() { "/".to_owned() } else { asked.working_dir },
         entry_path: asked.entry_path,
-        stdin: if asked.stdin { StdinSource::Pipe } else { StdinSource::Nothing },
+        stdin: match (asked.terminal, asked.stdin) {
+            (true, _) => StdinSource::Terminal { once: asked.stdin_once },
+            (false, true) => StdinSource::Pipe { once: asked.stdin_once },
+            (false, false) => StdinSource::Nothing,
+        },
         log_path: optional_path(&asked.log_path)?,
         limits: limits(asked.limits.unwrap_or_default(), host)?,
         network: network(&asked.network.unwrap_or_default())?,
@@ -156,21 +159,9 @@ fn limits(asked: wire::Limits, host: &Host) -> Result<Limits> {
     })
 }
 
-pub fn exec_spec(asked: wire::ExecRequest) -> Result<ExecSpec> {
-    Ok(ExecSpec {
-        code: asked.code.map(code).transpose()?,
-        argv: asked.argv,
-        timeout: (asked.timeout_ms > 0).then(|| Duration::from_millis(asked.timeout_ms)),
-        max_output: usize::try_from(asked.max_output).unwrap_or(usize::MAX),
-    })
-}
-
-pub fn exec_response(outcome: ExecOutcome) -> wire::ExecResponse {
-    wire::ExecResponse {
-        stdout: outcome.stdout.into(),
-        stderr: outcome.stderr.into(),
-        exit: outcome.exit.map(exit),
-    }
+/// How long an exec may take; 0 is for ever.
+pub fn timeout(milliseconds: u64) -> Option<Duration> {
+    (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
 }
 
 pub fn resolve_response(found: Found) -> wire::ResolveProgramResponse {
@@ -220,7 +211,7 @@ pub fn exit(exit: Exit) -> wire::Exit {
     }
 }
 
-fn code(asked: wire::Code) -> Result<Code> {
+pub fn code(asked: wire::Code) -> Result<Code> {
     use wire::code::Form as WireForm;
     Ok(Code {
         path: path(&asked.path)?,

@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 
 use super::container::{Container, Parts, Run, end};
 use super::ending;
-use super::guest::{Ended, Program, Role, Stdin};
+use super::guest::{Begun, Ended, Program, Role, Stdin};
 use super::kill::Kill;
-use super::output::{Capture, Output};
+use super::output::Output;
 use super::programs::{Code, Loaded};
 use super::sandbox::thread_name;
 use crate::engine::THREAD_STACK;
@@ -27,24 +27,27 @@ pub struct ExecSpec {
     pub argv: Vec<String>,
     /// `None` waits for ever.
     pub timeout: Option<Duration>,
-    /// Bytes kept of each stream.
-    pub max_output: usize,
+    pub streams: Streams,
+    /// Ends it.
+    pub kill: Arc<Kill>,
+    /// Called just before its first instruction.
+    pub begun: Option<Begun>,
 }
 
-pub struct ExecOutcome {
-    pub stdout: Vec<u8>,
-    pub stderr: Vec<u8>,
-    /// `None` when the timeout ended it.
-    pub exit: Option<Exit>,
+/// A program's standard streams.
+pub struct Streams {
+    pub stdin: Stdin,
+    pub stdout: Arc<dyn Output>,
+    pub stderr: Arc<dyn Output>,
 }
 
-/// Runs it to its end, or ends it after its timeout or when `caller` resolves (nobody wants the
-/// outcome any more). Its thread has gone when this returns.
+/// Runs it to its end, or ends it after its timeout or when `caller` resolves (nobody wants it any
+/// more): then there is no exit. Its thread has gone when this returns, and its streams with it.
 pub async fn exec(
     container: Arc<Container>,
     spec: ExecSpec,
     caller: oneshot::Receiver<()>,
-) -> Result<ExecOutcome> {
+) -> Result<Option<Exit>> {
     let not_running = || {
         let state = container.phase().name();
         Error::Precondition(format!("container {} is {state}, expected running", container.id()))
@@ -52,23 +55,19 @@ pub async fn exec(
     if !container.is_running() {
         return Err(not_running());
     }
-    let kill = Arc::new(Kill::new(container.host.engine.clone()));
+    let kill = spec.kill.clone();
     let session = container.sessions.begin(kill.clone()).ok_or_else(not_running)?;
     let parts = container.parts()?;
-    let outputs = Outputs {
-        stdout: Arc::new(Capture::new(spec.max_output)),
-        stderr: Arc::new(Capture::new(spec.max_output)),
-    };
     let timeout = spec.timeout;
     let (done, mut is_done) = oneshot::channel();
-    let (own, own_kill, own_outputs) = (container.clone(), kill.clone(), outputs.clone());
+    let own = container.clone();
     let part = container.stuck.part();
     let own_part = part.clone();
     std::thread::Builder::new()
         .name(thread_name('x', container.id().as_str()))
         .stack_size(THREAD_STACK)
         .spawn(move || {
-            let result = run(&own, &parts, spec, (own_kill, own_outputs));
+            let result = run(&own, &parts, spec);
             // The container's root waits for the session, so it goes last.
             drop(parts);
             own.host.programs.released();
@@ -88,7 +87,7 @@ pub async fn exec(
         _ = container.exited() => (None, true),
     };
     let failed = || Error::Internal("an exec's thread failed".to_owned());
-    let exit = match ended {
+    Ok(match ended {
         Some(ended) => Some(ended.map_err(|_| failed())??),
         None => match end(&kill, is_done).await {
             Some(ended) if container_ended => Some(ended.map_err(|_| failed())??),
@@ -99,8 +98,7 @@ pub async fn exec(
                 container_ended.then(ending::stuck)
             }
         },
-    };
-    Ok(ExecOutcome { stdout: outputs.stdout.take(), stderr: outputs.stderr.take(), exit })
+    })
 }
 
 async fn elapsed(timeout: Option<Duration>) {
@@ -110,57 +108,35 @@ async fn elapsed(timeout: Option<Duration>) {
     }
 }
 
-#[derive(Clone)]
-struct Outputs {
-    stdout: Arc<Capture>,
-    stderr: Arc<Capture>,
-}
-
-fn run(
-    container: &Container,
-    parts: &Parts,
-    spec: ExecSpec,
-    (kill, outputs): (Arc<Kill>, Outputs),
-) -> Result<Exit> {
+fn run(container: &Container, parts: &Parts, spec: ExecSpec) -> Result<Exit> {
     let _member = container.enter()?;
     let loaded = match &spec.code {
         Some(code) => container.host.programs.load_within(code, &container.ledger)?,
         None => parts.program.clone(),
     };
-    let stderr = outputs.stderr.clone();
+    let stderr = spec.streams.stderr.clone();
     let exit = match loaded {
-        Loaded::Ready(program) => {
-            run_loaded(&program, (container, parts), spec.argv, (kill, outputs))
-        }
+        Loaded::Ready(program) => run_loaded(&program, (container, parts), spec),
         Loaded::Unlinkable(sentence) => return Err(Error::Start(sentence)),
         Loaded::TooLarge(sentence) => ending::exit_of(Ended::OutOfMemory(sentence), SIGKILL),
     };
     if exit.reason != Reason::Completed && !exit.message.is_empty() {
-        // What a main program gets in its log; a full capture drops it.
+        // What a main program gets in its log; a full capture drops it, and so does a client
+        // that has gone.
         let _ = stderr.write(format!("{}\n", exit.message).as_bytes());
     }
     Ok(exit)
 }
 
-fn run_loaded(
-    program: &Program,
-    (container, parts): (&Container, &Parts),
-    argv: Vec<String>,
-    (kill, outputs): (Arc<Kill>, Outputs),
-) -> Exit {
-    let context = container.context(
-        parts.root.clone(),
-        Run {
-            argv,
-            // CRI's ExecSync has no input.
-            stdin: Stdin::Empty,
-            stdout: outputs.stdout,
-            stderr: outputs.stderr,
-            kill,
-            role: Role::Exec,
-            begun: None,
-        },
-    );
+fn run_loaded(program: &Program, (container, parts): (&Container, &Parts), spec: ExecSpec) -> Exit {
+    let run = Run {
+        argv: spec.argv,
+        streams: spec.streams,
+        kill: spec.kill,
+        role: Role::Exec,
+        begun: spec.begun,
+    };
+    let context = container.context(parts.root.clone(), run);
     match catch_unwind(AssertUnwindSafe(|| program.run(context))) {
         Ok(ended) => ending::exit_of(ended, SIGKILL),
         Err(panic) => ending::host_fault(&*panic),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::container::{Container, Order, Parts, Run};
+use super::exec::Streams;
 use super::guest::{Ended, Program, Role, Stdin};
 use super::input::Input;
 use super::log::{LogFile, Stream};
@@ -15,7 +16,8 @@ use super::mounts::{self, RootSpec};
 use super::output::{Discard, Output};
 use super::programs::Loaded;
 use super::sandbox::thread_name;
-use super::spec::StdinSource;
+use super::taps::Tapped;
+use super::terminal::Screen;
 use super::wasi::fs::Root;
 use super::{clock, ending, lock};
 use crate::engine::THREAD_STACK;
@@ -144,30 +146,52 @@ fn follow(
 }
 
 fn run(container: &Container, parts: &Parts, (program, start): (&Program, &Arc<Start>)) -> Exit {
-    let output = |stream| -> Arc<dyn Output> {
-        match &parts.log {
-            Some(log) => log.output(stream),
-            None => Arc::new(Discard),
-        }
+    let (streams, shown) = match streams(container, parts) {
+        Ok(streams) => streams,
+        Err(error) => return ending::exit_of(Ended::NotStarted(error.to_string()), 0),
     };
-    let stdin = parts.input.as_ref().and_then(Input::take_reader);
     let begun = start.clone();
-    let context = container.context(
-        parts.root.clone(),
-        Run {
-            argv: container.spec.argv.clone(),
-            stdin: stdin.map_or(Stdin::Empty, Stdin::Descriptor),
-            stdout: output(Stream::Stdout),
-            stderr: output(Stream::Stderr),
-            kill: container.kill.clone(),
-            role: Role::Main,
-            begun: Some(Box::new(move || begun.begin())),
-        },
-    );
-    match catch_unwind(AssertUnwindSafe(|| program.run(context))) {
+    let run = Run {
+        argv: container.spec.argv.clone(),
+        streams,
+        kill: container.kill.clone(),
+        role: Role::Main,
+        begun: Some(Box::new(move || begun.begin())),
+    };
+    let context = container.context(parts.root.clone(), run);
+    let exit = match catch_unwind(AssertUnwindSafe(|| program.run(context))) {
         Ok(ended) => ending::exit_of(ended, container.signal()),
         Err(panic) => ending::host_fault(&*panic),
+    };
+    if let Some(shown) = shown {
+        // The last of what a terminal shows belongs into the log before the container has ended.
+        let _ = shown.blocking_recv();
     }
+    exit
+}
+
+/// The main program's standard streams, and for a terminal what resolves once all of it was shown.
+fn streams(
+    container: &Container,
+    parts: &Parts,
+) -> Result<(Streams, Option<oneshot::Receiver<()>>)> {
+    let output = |stream| -> Arc<dyn Output> {
+        let log = parts.log.as_ref();
+        let log =
+            log.map_or_else(|| Arc::new(Discard) as Arc<dyn Output>, |log| log.output(stream));
+        Arc::new(Tapped { log, taps: container.taps.clone(), stream })
+    };
+    let guests = parts.input.as_ref().and_then(Input::take_guests);
+    let terminal = parts.input.as_ref().and_then(Input::terminal);
+    if let (Some(terminal), Some(guests)) = (terminal, &guests) {
+        let inner = || guests.try_clone().map_err(Error::io("setting a terminal up"));
+        let (stdin, screen) = (Stdin::Descriptor(inner()?), Arc::new(Screen::new(inner()?)));
+        let shown = terminal.show(output(Stream::Stdout))?;
+        return Ok((Streams { stdin, stdout: screen.clone(), stderr: screen }, Some(shown)));
+    }
+    let stdin = guests.map_or(Stdin::Empty, Stdin::Descriptor);
+    let (stdout, stderr) = (output(Stream::Stdout), output(Stream::Stderr));
+    Ok((Streams { stdin, stdout, stderr }, None))
 }
 
 fn build(container: &Container) -> Result<Arc<Parts>> {
@@ -178,10 +202,7 @@ fn build(container: &Container) -> Result<Arc<Parts>> {
     let program = host.programs.load_within(&spec.code, &container.ledger)?;
     container.kill.check().map_err(stopped)?;
     let log = spec.log_path.as_deref().map(LogFile::open).transpose()?;
-    let input = match spec.stdin {
-        StdinSource::Pipe => Some(Input::open()?),
-        StdinSource::Nothing => None,
-    };
+    let input = Input::open(spec.stdin)?;
     let at = host.roots.join(spec.id.as_str());
     std::fs::create_dir(&at).map_err(Error::io(format!("making {}", at.display())))?;
     let layers = container.sandbox.spec.etc_layer.iter().chain(&spec.root.layers);
@@ -218,6 +239,7 @@ fn build(container: &Container) -> Result<Arc<Parts>> {
 
 /// Takes down what the container was made of; its descriptors are closed when this returns.
 fn dismantle(container: &Container) {
+    container.taps.close();
     let Some(parts) = container.uninstall() else { return };
     if let Err(error) = parts.tree.take_down() {
         tracing::error!(container = %container.id(), %error, "cannot take a root down");

@@ -10,6 +10,7 @@ mod connections;
 mod container;
 mod convert;
 mod cpu;
+mod dial;
 mod ending;
 mod exec;
 mod exits;
@@ -36,7 +37,10 @@ mod server;
 mod sessions;
 pub mod sockets;
 mod spec;
+mod streaming;
 mod stuck;
+mod taps;
+mod terminal;
 #[cfg(test)]
 mod tests;
 pub mod ticker;

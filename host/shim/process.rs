@@ -22,7 +22,7 @@ use super::registry::Registry;
 use super::server::Server;
 use super::ticker::Ticker;
 use super::wasi::fs::Devices;
-use super::{connections, cpu, kill, mounts, namespace};
+use super::{connections, cpu, kill, mounts, namespace, streaming};
 use crate::error::{Error, Result};
 use crate::proto::shim::shim_server::ShimServer;
 
@@ -67,7 +67,13 @@ pub fn main(dir: &Path, options: Options) -> Result<()> {
         .build()
         .map_err(Error::io("starting the shim's runtime"))?;
     let registry = Arc::new(Registry::new(host));
-    runtime.block_on(serve(registry, listener, options))?;
+    let sessions = streaming::listen(&dir)?;
+    runtime.block_on(async {
+        tokio::select! {
+            served = serve(registry.clone(), listener, options) => served,
+            served = streaming::serve(registry, sessions) => served,
+        }
+    })?;
     runtime.shutdown_background();
     tidy(&dir);
     Ok(())

@@ -51,6 +51,11 @@ impl Registry {
         held.containers.get(id).cloned().ok_or_else(|| Error::not_found("container", id.as_str()))
     }
 
+    pub fn sandbox(&self, id: &SandboxId) -> Result<Arc<Sandbox>> {
+        let held = lock(&self.held);
+        held.sandboxes.get(id).cloned().ok_or_else(|| Error::not_found("sandbox", id.as_str()))
+    }
+
     pub async fn create_sandbox(&self, spec: SandboxSpec) -> Result<Arc<Sandbox>> {
         let id = spec.id.clone();
         let taken = || Error::Precondition(format!("sandbox {id} is there already"));

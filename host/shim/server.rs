@@ -11,6 +11,10 @@ use tokio::sync::{oneshot, watch};
 use tonic::{Request, Response, Status};
 
 use super::container::{Container, on_thread};
+use super::exec::{ExecSpec, Streams};
+use super::guest::Stdin;
+use super::kill::Kill;
+use super::output::Capture;
 use super::registry::Registry;
 use super::sandbox::Sandbox;
 use super::{clock, convert, exec, resolve, room};
@@ -240,8 +244,21 @@ impl Shim for Server {
         whole(async move {
             let asked = request.into_inner();
             let container = registry.container(&convert::container_id(&asked.container_id)?)?;
-            let outcome = exec::exec(container, convert::exec_spec(asked)?, caller_gone).await?;
-            Ok(convert::exec_response(outcome))
+            let limit = usize::try_from(asked.max_output).unwrap_or(usize::MAX);
+            let outputs = [(); 2].map(|()| Arc::new(Capture::new(limit)));
+            let [stdout, stderr] = outputs.clone();
+            let spec = ExecSpec {
+                code: asked.code.map(convert::code).transpose()?,
+                argv: asked.argv,
+                timeout: convert::timeout(asked.timeout_ms),
+                // CRI's ExecSync has no input.
+                streams: Streams { stdin: Stdin::Empty, stdout, stderr },
+                kill: Arc::new(Kill::new(container.host.engine.clone())),
+                begun: None,
+            };
+            let exit = exec::exec(container, spec, caller_gone).await?;
+            let [stdout, stderr] = outputs.map(|output| output.take().into());
+            Ok(wire::ExecResponse { stdout, stderr, exit: exit.map(convert::exit) })
         })
         .await
     }

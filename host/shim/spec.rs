@@ -38,8 +38,10 @@ pub struct ContainerSpec {
 pub enum StdinSource {
     /// It ends at once.
     Nothing,
-    /// A pipe whose other end the container holds.
-    Pipe,
+    /// A pipe whose other end the container holds; with `once` until the first attachment ends.
+    Pipe { once: bool },
+    /// A terminal, which is standard output and error as well.
+    Terminal { once: bool },
 }
 
 #[derive(Clone, Debug)]

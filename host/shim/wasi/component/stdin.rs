@@ -132,7 +132,10 @@ impl AsyncRead for Input {
 
 impl IsTerminal for Input {
     fn is_terminal(&self) -> bool {
-        false
+        match &*self.source {
+            Source::Pipe(fd) => rustix::termios::isatty(fd.get_ref()),
+            Source::Empty | Source::File(_) => false,
+        }
     }
 }
 

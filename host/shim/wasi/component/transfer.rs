@@ -185,7 +185,7 @@ pub struct Standard(pub Guarded);
 
 impl IsTerminal for Standard {
     fn is_terminal(&self) -> bool {
-        false
+        self.0.output.is_terminal()
     }
 }
 
