@@ -7,6 +7,7 @@ pub mod exits;
 pub mod finding;
 pub mod handler;
 pub mod ids;
+pub mod ports;
 pub mod resources;
 pub mod sandbox;
 pub mod service;

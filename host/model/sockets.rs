@@ -22,19 +22,21 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         match text {
             "tcp" => Some(Self::Tcp),
             "udp" => Some(Self::Udp),
             _ => None,
         }
     }
+}
 
-    fn as_str(self) -> &'static str {
-        match self {
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
-        }
+        })
     }
 }
 
@@ -90,7 +92,7 @@ impl Rule {
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.protocol.as_str())?;
+        write!(f, "{}:", self.protocol)?;
         match self.addresses {
             None => f.write_str(EVERYTHING)?,
             Some(IpNet::V6(net)) => write!(f, "[{net}]")?,

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::error::{Error, Result};
 use crate::model::sandbox::{PortMapping, Sandbox};
 
-use super::conf::NetworkList;
+use super::conf::{NetworkList, PluginConf};
 
 const INGRESS: &str = "kubernetes.io/ingress-bandwidth";
 const EGRESS: &str = "kubernetes.io/egress-bandwidth";
@@ -16,6 +16,15 @@ const MAC: &str = "wasmpod.dev/mac";
 
 /// Bits per second that the kubelet's own check allows.
 const RATES: std::ops::RangeInclusive<f64> = 1e3..=1e15;
+
+const PORTS: &str = "portMappings";
+
+/// See [`ports_keeper`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortsKeeper {
+    Plugin,
+    Nobody,
+}
 
 /// The capabilities that a pod must not go without when it asks for them.
 const NEEDED: [(&str, &str); 2] = [("ips", IPS), ("mac", MAC)];
@@ -46,7 +55,7 @@ pub fn of(sandbox: &Sandbox) -> Result<Map<String, Value>> {
     let ports: Vec<Value> =
         config.port_mappings.iter().filter(|port| port.host_port > 0).map(port).collect();
     if !ports.is_empty() {
-        asked.insert("portMappings".to_owned(), ports.into());
+        asked.insert(PORTS.to_owned(), ports.into());
     }
     let note = |key: &str| config.annotations.get(key).map(|text| text.trim());
     let bandwidth = bandwidth(note(INGRESS), note(EGRESS))?;
@@ -119,13 +128,23 @@ pub fn check(asked: &Map<String, Value>, network: &NetworkList) -> Result<()> {
             )));
         }
     }
-    for name in ["portMappings", "bandwidth"] {
-        if asked.contains_key(name) && !is_taken(name) {
-            // Some networks read these from the cluster instead, so this is no error.
-            tracing::warn!(network = network.name, "no plugin has the capability {name}");
-        }
+    if asked.contains_key("bandwidth") && !is_taken("bandwidth") {
+        // Some networks read it from the cluster instead, so this is no error.
+        tracing::warn!(network = network.name, "no plugin has the capability bandwidth");
     }
     Ok(())
+}
+
+/// Who leads ports of the host to a pod of that network.
+pub fn ports_keeper(network: &NetworkList) -> PortsKeeper {
+    let is_on = |plugin: &PluginConf| {
+        let switched = plugin.keys.get("capabilities").and_then(Value::as_object);
+        switched.is_some_and(|switched| switched.get(PORTS) == Some(&Value::Bool(true)))
+    };
+    match network.plugins.iter().any(is_on) {
+        true => PortsKeeper::Plugin,
+        false => PortsKeeper::Nobody,
+    }
 }
 
 fn is_with_prefix(text: &str) -> bool {

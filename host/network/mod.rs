@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
 
+pub use capabilities::PortsKeeper;
 use chain::Chain;
 use conf::{Choice, Confs, NetworkList};
 pub use examine::examine;
@@ -72,6 +73,7 @@ struct Attached {
 #[derive(Debug)]
 pub struct Attachments {
     pub addresses: Vec<IpAddr>,
+    pub ports: PortsKeeper,
     door: Door,
 }
 
@@ -201,7 +203,8 @@ impl Network {
             )));
         }
         let door = self.namespaces.open(&attachment.id)?;
-        Ok(Attachments { addresses: given.addresses, door })
+        let ports = capabilities::ports_keeper(&attachment.network);
+        Ok(Attachments { addresses: given.addresses, ports, door })
     }
 
     /// Gives back what a sandbox has of its network, and the namespace; at once when there is

@@ -2,14 +2,15 @@
 //! back. Runs no plugin itself.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::Runtime;
 use super::change::Change;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::finding::Finding;
 use crate::model::ids::SandboxId;
-use crate::model::sandbox::{Realm, Sandbox, SandboxState};
-use crate::network::{self, Attachments, Readiness};
+use crate::model::sandbox::{PortMapping, Realm, Sandbox, SandboxConfig, SandboxState};
+use crate::network::{self, Attachments, PortsKeeper, Readiness};
 use crate::proto::shim as wire;
 
 impl Runtime {
@@ -41,12 +42,24 @@ impl Runtime {
         Ok(attachments)
     }
 
+    /// A request with what the network gave, and the ports that it does not see to.
     pub(super) fn with_network(
         request: wire::CreateSandboxRequest,
+        sandbox: &Sandbox,
         attachments: Option<&Attachments>,
     ) -> wire::CreateSandboxRequest {
-        let netns_path = attachments.map(Attachments::namespace).unwrap_or_default();
-        wire::CreateSandboxRequest { netns_path, ..request }
+        let is_plugins = attachments.is_some_and(|found| found.ports == PortsKeeper::Plugin);
+        let ports = match is_plugins || sandbox.config.wants_host_network() {
+            true => Vec::new(),
+            false => sandbox.config.port_mappings.iter().filter_map(host_port).collect(),
+        };
+        let addresses = attachments.map(|found| found.addresses.as_slice()).unwrap_or_default();
+        wire::CreateSandboxRequest {
+            netns_path: attachments.map(Attachments::namespace).unwrap_or_default(),
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+            ports,
+            ..request
+        }
     }
 
     /// Gives a network back for a caller whom no failure stops: it is repeated meanwhile.
@@ -64,4 +77,38 @@ impl Runtime {
         };
         self.network.recover(&ready).await;
     }
+}
+
+/// Refuses what no network could make of a pod's ports.
+pub(super) fn check_ports(config: &SandboxConfig) -> Result<()> {
+    for mapping in &config.port_mappings {
+        let ip = &mapping.host_ip;
+        if !ip.is_empty() && ip.parse::<IpAddr>().is_err() {
+            return Err(Error::Invalid(format!(
+                "port_mappings: host_ip {ip:?} of host port {} is no IP address",
+                mapping.host_port
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What the shim's proxy is told of a mapping; `None`: there is nothing to serve.
+fn host_port(mapping: &PortMapping) -> Option<wire::HostPort> {
+    use wire::host_port::Protocol;
+    let protocol = match mapping.protocol.as_str() {
+        _ if mapping.host_port == 0 => return None,
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        other => {
+            tracing::warn!(port = mapping.host_port, "no plugin leads {other} ports to pods");
+            return None;
+        }
+    };
+    Some(wire::HostPort {
+        protocol: protocol.into(),
+        host_ip: mapping.host_ip.clone(),
+        host_port: mapping.host_port.into(),
+        container_port: mapping.container_port.into(),
+    })
 }

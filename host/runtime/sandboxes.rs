@@ -15,7 +15,7 @@ use super::client::{answer_within, failure};
 use super::records::now;
 use super::shims::{Seat, Shim};
 use super::stop::StopPlan;
-use super::{Runtime, cgroup, etc_layer, launch, sweep};
+use super::{Runtime, cgroup, etc_layer, launch, network, sweep};
 use crate::error::{Error, Result};
 use crate::model::container::{ContainerState, ContainerVerb, Exit, Reason};
 use crate::model::cpuset::CpuSet;
@@ -71,6 +71,7 @@ impl Runtime {
         if let Some(dns) = &config.dns {
             etc_layer::check_dns(dns)?;
         }
+        network::check_ports(config)?;
         let Handler { store, process } = self.config.handler(name).ok_or_else(|| {
             let mut names = self.config.handler_names();
             names.retain(|name| self.config.handler(name).is_some_and(Handler::is_available));
@@ -93,7 +94,7 @@ impl Runtime {
         let request = self.sandbox_request(sandbox, &hostname)?;
         // Its door stays open until the shim is through it.
         let attachments = self.attach_network(sandbox).await?;
-        let request = Self::with_network(request, attachments.as_ref());
+        let request = Self::with_network(request, sandbox, attachments.as_ref());
         let addresses = attachments.as_ref().map(|found| found.addresses.clone());
         let sandbox = &Sandbox { addresses: addresses.unwrap_or_default(), ..sandbox.clone() };
         let layer = self.folders.etc_layer(&sandbox.id);
@@ -159,7 +160,7 @@ impl Runtime {
             etc_layer: self.folders.etc_layer(&sandbox.id).to_string_lossy().into_owned(),
             cpuset_cpus,
             memory_limit: memory_limit.unwrap_or(0),
-            netns_path: String::new(),
+            ..wire::CreateSandboxRequest::default()
         })
     }
 

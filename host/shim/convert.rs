@@ -1,5 +1,6 @@
 //! Wire messages to what the shim works with, and back. Nothing is done here.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use super::guest::Form;
 use super::mounts::{MountAccess, MountPropagation, MountSpec, RootAccess};
 use super::network::NetworkSpec;
 use super::phase::Phase;
+use super::ports::PortsSpec;
 use super::programs::Code;
 use super::resolve::Found;
 use super::sandbox::{NetworkMode, SandboxSpec};
@@ -18,8 +20,9 @@ use crate::error::{Error, Result, cut};
 use crate::model::container::Exit;
 use crate::model::exits::ExitRecord;
 use crate::model::ids::{ContainerId, SandboxId};
+use crate::model::ports::HostPort;
 use crate::model::service::ServiceOptions;
-use crate::model::sockets::{Allowed, Listen, SocketPolicy};
+use crate::model::sockets::{Allowed, Listen, Protocol, SocketPolicy};
 use crate::proto::shim as wire;
 
 /// The gRPC status that an error is told as.
@@ -75,7 +78,33 @@ pub fn sandbox_spec(asked: wire::CreateSandboxRequest, host: &Host) -> Result<Sa
         etc_layer: optional_path(&asked.etc_layer)?,
         cpus: cpu::parse(&asked.cpuset_cpus, &host.machine)?,
         memory: bytes(asked.memory_limit),
+        ports: PortsSpec {
+            ports: asked.ports.iter().map(host_port).collect::<Result<_>>()?,
+            addresses: asked.addresses.iter().map(|text| ip(text)).collect::<Result<_>>()?,
+        },
     })
+}
+
+fn host_port(asked: &wire::HostPort) -> Result<HostPort> {
+    use wire::host_port::Protocol as Asked;
+    Ok(HostPort {
+        protocol: match asked.protocol() {
+            Asked::Tcp => Protocol::Tcp,
+            Asked::Udp => Protocol::Udp,
+        },
+        ip: if asked.host_ip.is_empty() { None } else { Some(ip(&asked.host_ip)?) },
+        host: port(asked.host_port)?,
+        container: port(asked.container_port)?,
+    })
+}
+
+fn ip(text: &str) -> Result<IpAddr> {
+    text.parse().map_err(|_| Error::Invalid(format!("{text:?} is no IP address")))
+}
+
+fn port(number: u32) -> Result<u16> {
+    let port = u16::try_from(number).ok().filter(|&port| port != 0);
+    port.ok_or_else(|| Error::Invalid(format!("{number} is no port")))
 }
 
 pub fn container_spec(asked: wire::CreateContainerRequest, host: &Host) -> Result<ContainerSpec> {
@@ -121,9 +150,8 @@ fn network(asked: &wire::Network) -> Result<NetworkSpec> {
 }
 
 fn service(asked: &wire::Service) -> Result<ServiceOptions> {
-    let port = u16::try_from(asked.port).ok().filter(|&port| port != 0);
     Ok(ServiceOptions {
-        port: port.ok_or_else(|| Error::Invalid(format!("{} is no port", asked.port)))?,
+        port: port(asked.port)?,
         requests: asked.requests.max(1),
         timeout: Duration::from_millis(asked.timeout_ms),
         reuse: (asked.reuse > 0).then_some(asked.reuse),

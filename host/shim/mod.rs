@@ -26,6 +26,7 @@ pub mod namespace;
 pub mod network;
 pub mod output;
 mod phase;
+mod ports;
 mod process;
 mod programs;
 mod registry;

@@ -15,9 +15,11 @@ const MAPPINGS_PER_PROGRAM: u64 = 8;
 
 /// 0 when it is full.
 pub fn left(registry: &Registry, max_pods: u32) -> u32 {
-    let sandboxes = registry.sandboxes().len() as u64;
+    let held = registry.sandboxes();
+    let sandboxes = held.len() as u64;
+    let proxies = held.iter().filter(|sandbox| sandbox.has_proxy()).count() as u64;
     let running = registry.containers().iter().filter(|c| c.phase().exit().is_none()).count();
-    let threads = sandboxes + running as u64 + 1;
+    let threads = sandboxes + proxies + running as u64 + 1;
     let mappings = MAPPINGS_BASE
         + threads * MAPPINGS_PER_THREAD
         + registry.host.programs.count() as u64 * MAPPINGS_PER_PROGRAM;

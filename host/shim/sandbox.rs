@@ -12,6 +12,7 @@ use wasmtime::{Engine, Store};
 use super::cpu::{self, Threads};
 use super::ledger::Budget;
 use super::lock;
+use super::ports::{self, PortsSpec, Proxy};
 use crate::engine::THREAD_STACK;
 use crate::error::{Error, Result};
 use crate::model::cpuset::CpuSet;
@@ -29,6 +30,7 @@ pub struct SandboxSpec {
     pub cpus: Option<CpuSet>,
     /// Bytes for all containers together; `u64::MAX` sets no limit.
     pub memory: u64,
+    pub ports: PortsSpec,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub struct Sandbox {
     /// Held until the sandbox has stopped, then the namespace goes.
     namespace: Mutex<Option<Arc<OwnedFd>>>,
     own_network: OnceLock<bool>,
+    /// Serves its ports on the host, where it has any.
+    proxy: Mutex<Option<Proxy>>,
     /// Dropped to end the thread.
     work: Mutex<Option<mpsc::Sender<Work>>>,
     ended: watch::Sender<bool>,
@@ -58,8 +62,11 @@ pub struct Sandbox {
 pub type Work = Box<dyn FnOnce(&mut Store<Arc<Sandbox>>) + Send>;
 
 impl Sandbox {
-    /// Starts the sandbox's thread; returns once it stands in its namespace and on its CPUs.
+    /// Starts the sandbox's thread; returns once it stands in its namespace and on its CPUs, and
+    /// its ports are open. The calling thread stands in the host's namespace.
     pub async fn start(engine: &Engine, spec: SandboxSpec) -> Result<Arc<Self>> {
+        // First: who asks for a port that is in use is told so at once.
+        let bound = ports::bind(&spec.ports.ports)?;
         let (sender, work) = mpsc::channel();
         let sandbox = Arc::new(Self {
             memory: Arc::new(Budget::new(spec.memory)),
@@ -67,6 +74,7 @@ impl Sandbox {
             stopping: AtomicBool::new(false),
             namespace: Mutex::new(None),
             own_network: OnceLock::new(),
+            proxy: Mutex::new(None),
             work: Mutex::new(Some(sender)),
             ended: watch::Sender::new(false),
             spec,
@@ -81,6 +89,15 @@ impl Sandbox {
         is_ready.await.unwrap_or_else(|_| {
             Err(Error::Internal("a sandbox's thread ended early".to_owned()))
         })?;
+        if !bound.is_empty() {
+            match Proxy::start(sandbox.clone(), bound).await {
+                Ok(proxy) => *lock(&sandbox.proxy) = Some(proxy),
+                Err(error) => {
+                    sandbox.end().await;
+                    return Err(error);
+                }
+            }
+        }
         Ok(sandbox)
     }
 
@@ -149,8 +166,18 @@ impl Sandbox {
         *self.ended.borrow()
     }
 
-    /// Ends the thread and lets the network namespace go. Its containers have ended before.
+    /// Whether a thread of its own serves its ports.
+    pub fn has_proxy(&self) -> bool {
+        lock(&self.proxy).is_some()
+    }
+
+    /// Ends the threads, gives its ports back and lets the network namespace go. Its containers
+    /// have ended before.
     pub async fn end(&self) {
+        let proxy = lock(&self.proxy).take();
+        if let Some(proxy) = proxy {
+            proxy.end().await;
+        }
         drop(lock(&self.work).take());
         let mut ended = self.ended.subscribe();
         // The sender lives in self, so waiting ends by the thread's end alone.
@@ -169,7 +196,8 @@ mod tests {
     use super::*;
 
     fn spec(network: NetworkMode, cpus: Option<CpuSet>) -> SandboxSpec {
-        SandboxSpec { id: SandboxId::random(), network, etc_layer: None, cpus, memory: u64::MAX }
+        let (id, ports) = (SandboxId::random(), PortsSpec::default());
+        SandboxSpec { id, network, etc_layer: None, cpus, memory: u64::MAX, ports }
     }
 
     #[tokio::test]

@@ -159,6 +159,32 @@ async fn a_host_port_leads_to_the_pod_and_goes_with_it() {
 }
 
 #[tokio::test]
+async fn a_host_port_leads_to_the_pods_address_by_proxy_where_no_plugin_maps_ports() {
+    if !possible() {
+        return;
+    }
+    let net = Net::new();
+    net.write(&[net.bridge_plugin()]);
+    let daemon = Daemon::start_with(&net.configuration()).await;
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut config = networked("proxied");
+    config.port_mappings = vec![cri::PortMapping {
+        protocol: cri::Protocol::Tcp.into(),
+        container_port: 8080,
+        host_port: i32::from(port),
+        host_ip: String::new(),
+    }];
+    let pod = daemon.run_pod(config).await;
+    let ip = addresses(&pod).await[0];
+    let listener =
+        within(&namespace(&daemon, &pod), move || TcpListener::bind((ip, 8080)).unwrap());
+    answer(listener, "pod");
+    assert_eq!(call((Ipv4Addr::LOCALHOST, port).into()), "pod");
+    pod.stop().await;
+    TcpListener::bind(("0.0.0.0", port)).expect("the port is free");
+}
+
+#[tokio::test]
 async fn bandwidth_and_ptp_work_and_annotations_that_cannot_are_refused() {
     if !possible() {
         return;

@@ -1,0 +1,62 @@
+//! Connections: each is carried to the pod and back, direction by direction, until both have
+//! ended. A side that is slow holds up the other, a reset on one is a reset on the other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::sockopt;
+use tokio::io::copy_bidirectional_with_sizes;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::target::Target;
+
+/// Bytes that are under way in one direction of a connection, besides the kernel's.
+pub const BUFFER: usize = 16 << 10;
+
+/// How long accepting pauses when the kernel has no more descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// After so long without a packet the other side is asked whether it still lives.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Accepts for ever; each connection takes one of `turns`.
+pub async fn serve(listener: TcpListener, target: Target, turns: Arc<Semaphore>) {
+    let target = Arc::new(target);
+    // Nobody closes them.
+    while let Ok(turn) = turns.clone().acquire_owned().await {
+        match listener.accept().await {
+            Ok((client, _)) => {
+                tokio::spawn(carry(client, target.clone(), turn));
+            }
+            // Gone before it was accepted, or no descriptor to be had: it passes.
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+async fn carry(mut client: TcpStream, target: Arc<Target>, _turn: OwnedSemaphorePermit) {
+    let Some(mut pod) = target.connect().await else {
+        reset(&client);
+        return;
+    };
+    tune(&client);
+    tune(&pod);
+    let carried = copy_bidirectional_with_sizes(&mut client, &mut pod, BUFFER, BUFFER).await;
+    if carried.is_err() {
+        reset(&client);
+        reset(&pod);
+    }
+}
+
+/// What fails here costs speed, or notices a dead peer late.
+fn tune(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let _ = sockopt::set_socket_keepalive(stream, true);
+    let _ = sockopt::set_tcp_keepidle(stream, KEEPALIVE);
+}
+
+/// Has the kernel send a reset when the connection is closed.
+fn reset(stream: &TcpStream) {
+    let _ = stream.set_zero_linger();
+}
