@@ -17,6 +17,7 @@ mod input;
 mod limits;
 mod logs;
 mod network;
+mod ports;
 mod recovery;
 mod registry;
 mod run;

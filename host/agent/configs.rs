@@ -12,7 +12,7 @@ use super::env::{self, Environment, PodFacts};
 use super::quantity::{self, Qos};
 use super::record::{PodDirs, Record};
 use super::volumes::Volumes;
-use super::{hosts, security, sub_path};
+use super::{hosts, ports, security, sub_path};
 use crate::error::{Error, Result};
 use crate::proto::cri;
 
@@ -78,6 +78,7 @@ pub fn sandbox(record: &Record, dirs: &PodDirs, attempt: u32) -> Result<cri::Pod
         },
         log_directory: logs.to_string_lossy().into_owned(),
         dns_config: hosts::dns(spec, &host),
+        port_mappings: ports::mappings(manifest),
         labels,
         annotations,
         linux: Some(cri::LinuxPodSandboxConfig {

@@ -12,6 +12,7 @@ pub mod manifest;
 mod observe;
 mod pod;
 mod pods;
+pub mod ports;
 mod pulling;
 mod quantity;
 mod record;

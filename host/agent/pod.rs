@@ -7,11 +7,12 @@ use tokio::sync::{Notify, watch};
 
 use super::backoff::Nanos;
 use super::events::EventLog;
+use super::ports;
 use super::record::{Mode, PodDirs, Record, Stop};
 use super::status::PodStatus;
 use super::sync::{RestartPolicy, Role, Wanted};
 use crate::error::Result;
-use crate::proto::pod::PullProgress;
+use crate::proto::pod::{PublishedPort, PullProgress};
 
 /// What a pod has been told to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct Pod {
     pub created_at: Nanos,
     /// Init containers in their order, then app containers.
     pub wanted: Vec<Wanted>,
+    /// Those of the host that lead to it.
+    pub ports: Vec<PublishedPort>,
     pub dirs: PodDirs,
     pub events: EventLog,
     pub status: watch::Sender<PodStatus>,
@@ -68,6 +71,7 @@ impl Pod {
             mode: record.mode,
             created_at: record.created_at,
             wanted,
+            ports: ports::published(&record.manifest),
             events: EventLog::open(dirs.events()),
             dirs,
             status: watch::Sender::new(status),

@@ -13,6 +13,7 @@ use super::configs::POD_UID;
 use super::events;
 use super::manifest::Manifest;
 use super::pod::Pod;
+use super::ports;
 use super::record::{Mode, Record};
 use super::remote::Remote;
 use super::store::Store;
@@ -174,7 +175,8 @@ impl Agent {
     /// Takes a pod on; durable when it returns.
     pub async fn run(self: &Arc<Self>, request: wire::RunRequest) -> Result<Arc<Pod>> {
         let _busy = self.busy();
-        let manifest = Manifest::parse(&request.manifest)?;
+        let mut manifest = Manifest::parse(&request.manifest)?;
+        ports::publish(&mut manifest, &request.publish)?;
         validate::validate(&manifest)?;
         let base_dir = PathBuf::from(&request.base_dir);
         if !base_dir.is_absolute() {

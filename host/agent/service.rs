@@ -62,6 +62,7 @@ impl PodAgent for Service {
             uid: pod.uid.clone(),
             namespace: pod.namespace.clone(),
             name: pod.name.clone(),
+            ports: pod.ports.clone(),
         }))
     }
 

@@ -7,6 +7,7 @@ use super::configs::{self, Making, TERMINATION_LOG};
 use super::events::{self, Event};
 use super::logs::tail;
 use super::observe::{Attempt, Observation};
+use super::ports::host_side;
 use super::status::Waiting;
 use super::stopping::Stopper;
 use super::sync::{Actions, Phase, Role};
@@ -124,12 +125,24 @@ impl Worker {
             self.tools.remote.run_sandbox(config, &handler).await
         };
         match made.await {
-            Ok(id) => Ok(id),
+            Ok(id) => {
+                self.tell_of_ports();
+                Ok(id)
+            }
             Err(error) => {
                 let text = format!("Failed to create pod sandbox: {error}");
                 self.pod.events.add(Event::warning("FailedCreatePodSandBox", text));
                 Err(self.failed("sandbox"))
             }
+        }
+    }
+
+    /// Which ports of the host lead to the pod from now on.
+    fn tell_of_ports(&self) {
+        for port in &self.pod.ports {
+            let text =
+                format!("Host port {} leads to port {}", host_side(port), port.container_port);
+            self.pod.events.add(Event::normal("Published", text));
         }
     }
 

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{Container, LifecycleHandler, PodSpec, Volume, VolumeMount};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort, LifecycleHandler, PodSpec, Volume, VolumeMount,
+};
 
 use super::env::{self, Object, PodFacts};
 use super::manifest::Manifest;
-use super::{quantity, security};
+use super::{ports, quantity, security};
 use crate::error::{Error, Result};
 
 /// Checks everything that can be known before anything runs.
@@ -35,7 +37,7 @@ pub fn validate(manifest: &Manifest) -> Result<()> {
         env::environment(manifest, item, &PodFacts::default())
             .map_err(|error| at(&path, &error))?;
     }
-    Ok(())
+    host_ports(manifest)
 }
 
 fn at(path: &str, error: &Error) -> Error {
@@ -245,19 +247,7 @@ fn container(manifest: &Manifest, container: &Container, path: &str) -> Result<(
         check(!both, &path, || format!("{} has both value and valueFrom", variable.name))?;
     }
     for (index, port) in container.ports.iter().flatten().enumerate() {
-        let path = format!("{path}.ports[{index}]");
-        let range = 1..=65535;
-        check(range.contains(&port.container_port), &path, || {
-            format!("containerPort {} is no port", port.container_port)
-        })?;
-        let host = manifest.pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
-        let fits = match port.host_port {
-            None | Some(0) => true,
-            Some(port_on_host) => host && port_on_host == port.container_port,
-        };
-        if !fits {
-            return Err(unsupported(&format!("{path}.hostPort"), "without hostNetwork"));
-        }
+        self::port(manifest, port, &format!("{path}.ports[{index}]"))?;
     }
     hooks(container, path, is_init)?;
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
@@ -265,6 +255,38 @@ fn container(manifest: &Manifest, container: &Container, path: &str) -> Result<(
     }
     let paths = container.volume_mounts.iter().flatten().map(|mount| mount.mount_path.as_str());
     unique(paths, &format!("{path}.volumeMounts"))
+}
+
+fn port(manifest: &Manifest, port: &ContainerPort, path: &str) -> Result<()> {
+    check((1..=65535).contains(&port.container_port), path, || {
+        format!("containerPort {} is no port", port.container_port)
+    })?;
+    one_of(port.protocol.as_ref(), &["TCP", "UDP", "SCTP"], &format!("{path}.protocol"))?;
+    let Some(host_port) = port.host_port.filter(|port| *port != 0) else { return Ok(()) };
+    let path = &format!("{path}.hostPort");
+    check((1..=65535).contains(&host_port), path, || format!("{host_port} is no port"))?;
+    let is_on_host = manifest.pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+    check(!is_on_host || host_port == port.container_port, path, || {
+        format!("on the host's network port {} is no other port", port.container_port)
+    })?;
+    if port.protocol.as_deref() == Some("SCTP") {
+        return Err(unsupported(path, "for SCTP"));
+    }
+    let ip = port.host_ip.as_deref().unwrap_or_default();
+    check(ip.is_empty() || ip.parse::<std::net::IpAddr>().is_ok(), path, || {
+        format!("hostIP {ip:?} is no IP address")
+    })
+}
+
+/// A port of the host leads to one pod's port; the kubelet's scheduler sees to that across pods.
+fn host_ports(manifest: &Manifest) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for port in ports::published(manifest) {
+        let side = ports::host_side(&port);
+        let is_new = seen.insert((port.host_ip, port.host_port, port.protocol));
+        check(is_new, "spec.containers", || format!("the host port {side} is there twice"))?;
+    }
+    Ok(())
 }
 
 fn hooks(container: &Container, path: &str, is_init: bool) -> Result<()> {

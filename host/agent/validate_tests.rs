@@ -75,8 +75,21 @@ fn faults_are_named_by_their_place() {
         ),
         (
             "{name: a}",
-            "{containers: [{name: a, image: x, ports: [{containerPort: 1, hostPort: 2}]}]}",
-            "spec.containers[0].ports[0].hostPort is not supported yet without hostNetwork",
+            "{hostNetwork: true, containers: [{name: a, image: x, ports: [{containerPort: 1, \
+             hostPort: 2}]}]}",
+            "spec.containers[0].ports[0].hostPort: on the host's network port 1 is no other port",
+        ),
+        (
+            "{name: a}",
+            "{containers: [{name: a, image: x, ports: [{containerPort: 1, hostPort: 2, protocol: \
+             SCTP}]}]}",
+            "spec.containers[0].ports[0].hostPort is not supported yet for SCTP",
+        ),
+        (
+            "{name: a}",
+            "{containers: [{name: a, image: x, ports: [{containerPort: 1, hostPort: 2}, \
+             {containerPort: 3, hostPort: 2}]}]}",
+            "spec.containers: the host port 2/tcp is there twice",
         ),
         (
             "{name: a}",

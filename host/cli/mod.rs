@@ -21,6 +21,7 @@ mod private;
 mod progress;
 mod prune;
 mod ps;
+mod publish;
 mod pull;
 mod push;
 mod rm;

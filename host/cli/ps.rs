@@ -4,13 +4,16 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::client::Client;
 use super::objects::{PodView, Snapshot, attempt, container_name};
 use super::output::{self, Format};
+use super::publish::arrow;
 use super::{Global, block_on};
 use crate::cri::client::RealmScope;
 use crate::proto::cri;
+use crate::proto::pod::PublishedPort;
 
 /// List pods and their containers.
 #[derive(Debug, Args)]
@@ -32,7 +35,19 @@ struct Pod {
     created_at: i64,
     sandbox: String,
     handler: String,
+    ports: Vec<Port>,
     containers: Vec<Container>,
+}
+
+/// A port of the host that leads to the pod.
+#[derive(Debug, Serialize)]
+struct Port {
+    /// tcp, udp or sctp.
+    protocol: String,
+    /// Empty: every address of the host.
+    host_ip: String,
+    host_port: u32,
+    container_port: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,6 +94,10 @@ async fn show(client: &Client, pod: &PodView) -> anyhow::Result<Pod> {
             containers.push(show_container(client, container).await?);
         }
     }
+    let ports = match newest {
+        Some(sandbox) if is_ready == Some(true) => show_ports(client, &sandbox.id).await?,
+        _ => Vec::new(),
+    };
     Ok(Pod {
         uid: pod.uid.clone(),
         namespace: pod.namespace.clone(),
@@ -93,8 +112,52 @@ async fn show(client: &Client, pod: &PodView) -> anyhow::Result<Pod> {
         created_at: pod.created_at,
         sandbox: newest.map_or(String::new(), |sandbox| sandbox.id.clone()),
         handler: newest.map_or(String::new(), |sandbox| sandbox.runtime_handler.clone()),
+        ports,
         containers,
     })
+}
+
+/// A ready sandbox's, as CRI was told them.
+async fn show_ports(client: &Client, sandbox: &str) -> anyhow::Result<Vec<Port>> {
+    let request =
+        cri::PodSandboxStatusRequest { pod_sandbox_id: sandbox.to_owned(), verbose: true };
+    let mut runtime = client.in_realm(RealmScope::All).runtime();
+    let info = match runtime.pod_sandbox_status(request).await {
+        Ok(answer) => answer.into_inner().info,
+        // Removed since it was listed.
+        Err(status) if status.code() == tonic::Code::NotFound => return Ok(Vec::new()),
+        Err(status) => return Err(status.into()),
+    };
+    let info: Value =
+        info.get("info").and_then(|t| serde_json::from_str(t).ok()).unwrap_or_default();
+    let mappings = info.get("portMappings").and_then(Value::as_array).into_iter().flatten();
+    let text = |value: &Value, key: &str| {
+        value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let number = |value: &Value, key: &str| {
+        value.get(key).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
+    };
+    let ports = mappings.map(|mapping| Port {
+        protocol: text(mapping, "protocol"),
+        host_ip: text(mapping, "host_ip"),
+        host_port: number(mapping, "host_port"),
+        container_port: number(mapping, "container_port"),
+    });
+    Ok(ports.filter(|port| port.host_port > 0).collect())
+}
+
+/// As `wasmpod run -d` shows them; "-" for none.
+fn arrows(ports: &[Port]) -> String {
+    let shown = ports.iter().map(|port| {
+        arrow(&PublishedPort {
+            protocol: port.protocol.clone(),
+            host_ip: port.host_ip.clone(),
+            host_port: port.host_port,
+            container_port: port.container_port,
+        })
+    });
+    let shown: Vec<_> = shown.collect();
+    if shown.is_empty() { "-".to_owned() } else { shown.join(", ") }
 }
 
 async fn show_container(client: &Client, container: &cri::Container) -> anyhow::Result<Container> {
@@ -137,7 +200,8 @@ async fn show_container(client: &Client, container: &cri::Container) -> anyhow::
 }
 
 fn table(pods: &[Pod]) -> String {
-    let header = ["POD", "CONTAINER", "CONTAINER ID", "STATUS", "RESTARTS", "AGE", "IMAGE"];
+    let header =
+        ["POD", "CONTAINER", "CONTAINER ID", "STATUS", "RESTARTS", "AGE", "PORTS", "IMAGE"];
     let mut rows = Vec::new();
     for pod in pods {
         let name = if pod.namespace == "default" || pod.namespace.is_empty() {
@@ -149,10 +213,11 @@ fn table(pods: &[Pod]) -> String {
             let status = if pod.reason.is_empty() { &pod.phase } else { &pod.reason };
             let dash = || "-".to_owned();
             let age = output::age(pod.created_at);
-            rows.push(vec![name, dash(), dash(), status.clone(), dash(), age, dash()]);
+            let ports = arrows(&pod.ports);
+            rows.push(vec![name, dash(), dash(), status.clone(), dash(), age, ports, dash()]);
             continue;
         }
-        for container in &pod.containers {
+        for (index, container) in pod.containers.iter().enumerate() {
             rows.push(vec![
                 name.clone(),
                 container.name.clone(),
@@ -160,6 +225,8 @@ fn table(pods: &[Pod]) -> String {
                 status(pod, container),
                 container.restarts.to_string(),
                 output::age(container.created_at),
+                // The pod's, told once.
+                if index == 0 { arrows(&pod.ports) } else { "-".to_owned() },
                 container.image.clone(),
             ]);
         }

@@ -11,13 +11,14 @@ use tonic::{Code, Streaming};
 
 use super::client::Client;
 use super::progress::{Progress, Style};
+use super::publish::{Publish, arrow};
 use super::{Global, block_on, private};
 use crate::agent::manifest::Manifest;
 use crate::proto::pod::run_request::Mode;
 use crate::proto::pod::watch_response::Item;
 use crate::proto::pod::{
-    Ended, Event, LogLine, PodPull, RemoveRequest, RunRequest, RunResponse, StopRequest,
-    WatchRequest, WatchResponse, event,
+    Ended, Event, LogLine, PodPull, PublishedPort, RemoveRequest, RunRequest, RunResponse,
+    StopRequest, WatchRequest, WatchResponse, event,
 };
 
 /// Bytes of the largest manifest taken (the API server's limit is half of it).
@@ -38,6 +39,10 @@ pub struct Run {
     /// Show no events.
     #[arg(short, long)]
     quiet: bool,
+    /// Serve a port of the pod on a port of this machine, of IP alone where one is named;
+    /// without HOST on a free one, which `wasmpod ps` shows. May be given several times.
+    #[arg(short, long, value_name = "[[IP:]HOST:]CONTAINER[/udp]")]
+    publish: Vec<Publish>,
 }
 
 impl Run {
@@ -55,9 +60,14 @@ impl Run {
                 manifest: text,
                 base_dir: base_dir.to_string_lossy().into_owned(),
                 mode: mode.into(),
+                publish: self.publish.iter().map(PublishedPort::from).collect(),
             };
             let pod = client.pods().run(request).await?.into_inner();
             if self.detach {
+                if !self.quiet && !self.publish.is_empty() {
+                    let ports: Vec<_> = pod.ports.iter().map(arrow).collect();
+                    eprintln!("wasmpod: ports of pod {}: {}", pod.name, ports.join(", "));
+                }
                 super::output::print(&format!("{} {}\n", pod.uid, pod.name))?;
                 return Ok(ExitCode::SUCCESS);
             }

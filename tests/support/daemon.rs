@@ -13,6 +13,7 @@ use wasmpod::proto::cri::runtime_service_client::RuntimeServiceClient;
 use wasmpod::proto::pod::pod_agent_client::PodAgentClient;
 
 use super::pods::Pod;
+use super::user::User;
 use super::{cleanup, eventually, eventually_async, guest};
 
 /// Dropping it ends everything that it began: pods, shims, mounts, folders.
@@ -21,6 +22,7 @@ pub struct Daemon {
     folders: Vec<TempDir>,
     path: PathBuf,
     state: PathBuf,
+    user: User,
     child: Option<Child>,
     channel: Channel,
     agent: Channel,
@@ -34,6 +36,15 @@ impl Daemon {
 
     /// Starts one with this text as its configuration file.
     pub async fn start_with(configuration: &str) -> Self {
+        Self::start_by(|_| User::own(), configuration).await
+    }
+
+    /// As [`Daemon::start_with`], by an ordinary user, who runs its commands too.
+    pub async fn start_as_user(configuration: &str) -> Self {
+        Self::start_by(User::ordinary, configuration).await
+    }
+
+    async fn start_by(whose: fn(&[&Path]) -> User, configuration: &str) -> Self {
         // Sockets have paths of at most 107 bytes, so the folders' are short.
         let short =
             |folder: &Path| tempfile::Builder::new().prefix("wp").tempdir_in(folder).unwrap();
@@ -46,10 +57,11 @@ impl Daemon {
             false => format!("\n[network]\nconf_dir = {:?}\n", path.join("net.d")),
         };
         fs::write(path.join("config.toml"), format!("{configuration}{own}")).unwrap();
-        let mut child = Some(spawn(&path, &state));
+        let user = whose(&[&path, &state]);
+        let mut child = Some(spawn(&user, &path, &state));
         let channel = dial(&path.join("kubelet.sock"), &path, &mut child).await;
         let agent = dial(&state.join("agent.sock"), &path, &mut child).await;
-        let daemon = Self { folders, path, state, child, channel, agent };
+        let daemon = Self { folders, path, state, user, child, channel, agent };
         daemon.ready().await;
         daemon
     }
@@ -81,6 +93,10 @@ impl Daemon {
         self.path.join("logs")
     }
 
+    pub fn user(&self) -> &User {
+        &self.user
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("the daemon was killed").id()
     }
@@ -104,7 +120,7 @@ impl Daemon {
 
     /// `wasmpod ARGUMENTS` against this daemon.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wasmpod"));
+        let mut command = self.user.command();
         command.args(arguments).env("WASMPOD_ENDPOINT", self.agent_socket());
         command
     }
@@ -188,7 +204,7 @@ impl Daemon {
     /// Starts it again on the same folders (killing it first) and waits until it answers.
     pub async fn restart(&mut self) {
         self.kill();
-        self.child = Some(spawn(&self.path, &self.state));
+        self.child = Some(spawn(&self.user, &self.path, &self.state));
         self.ready().await;
     }
 
@@ -251,11 +267,11 @@ fn memory_folder() -> PathBuf {
     if is_memory { shared } else { std::env::temp_dir() }
 }
 
-fn spawn(path: &Path, state: &Path) -> Child {
+fn spawn(user: &User, path: &Path, state: &Path) -> Child {
     let log = |name: &str| -> File {
         OpenOptions::new().create(true).append(true).open(path.join(name)).unwrap()
     };
-    Command::new(env!("CARGO_BIN_EXE_wasmpod"))
+    user.command()
         .arg("serve")
         .arg("--config")
         .arg(path.join("config.toml"))

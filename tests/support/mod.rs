@@ -34,6 +34,7 @@ mod names;
 mod pods;
 mod port;
 mod tarpit;
+mod user;
 mod wait;
 
 pub use cleanup::plugins_of;
@@ -45,6 +46,7 @@ pub use names::NameServer;
 pub use pods::{Container, Pod};
 pub use port::Port;
 pub use tarpit::Tarpit;
+pub use user::User;
 pub use wait::{DEADLINE, Moments, eventually, eventually_async};
 
 /// Is this process root? If not, says loudly that the test is skipped.
