@@ -12,7 +12,7 @@ use super::env::{self, Environment, PodFacts};
 use super::quantity::{self, Qos};
 use super::record::{PodDirs, Record};
 use super::volumes::Volumes;
-use super::{hosts, ports, security, sub_path};
+use super::{hosts, node, ports, security, sub_path};
 use crate::error::{Error, Result};
 use crate::proto::cri;
 
@@ -117,11 +117,12 @@ pub fn container(
     let container = manifest
         .container(&making.name)
         .ok_or_else(|| Error::not_found("container", making.name.as_str()))?;
+    let host_ips = node::addresses();
     let facts = PodFacts {
         uid: &record.uid,
         node_name: &node_name(spec),
-        pod_ips: &making.addresses,
-        ..PodFacts::default()
+        pod_ips: if is_on_host_network(spec) { &host_ips } else { &making.addresses },
+        host_ips: &host_ips,
     };
     let environment = env::environment(manifest, container, &facts)?;
     let expand = |list: &Option<Vec<String>>| -> Vec<String> {

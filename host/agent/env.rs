@@ -15,7 +15,8 @@ pub struct PodFacts<'a> {
     pub node_name: &'a str,
     /// The first is the pod's own; empty where it has none of its own.
     pub pod_ips: &'a [String],
-    pub host_ip: &'a str,
+    /// This machine's.
+    pub host_ips: &'a [String],
 }
 
 /// Environment variables in the order of their first definition; each name once.
@@ -158,7 +159,8 @@ fn field(manifest: &Manifest, path: &str, facts: &PodFacts<'_>) -> Result<String
         "spec.serviceAccountName" => own(spec.and_then(|spec| spec.service_account_name.as_ref())),
         "status.podIP" => own(facts.pod_ips.first()),
         "status.podIPs" => facts.pod_ips.join(","),
-        "status.hostIP" | "status.hostIPs" => facts.host_ip.to_owned(),
+        "status.hostIP" => own(facts.host_ips.first()),
+        "status.hostIPs" => facts.host_ips.join(","),
         other => {
             let part =
                 |start: &str| other.strip_prefix(start).and_then(|rest| rest.strip_suffix("']"));

@@ -9,6 +9,7 @@ mod hooks;
 mod hosts;
 pub mod logs;
 pub mod manifest;
+mod node;
 mod observe;
 mod pod;
 mod pods;

@@ -25,7 +25,7 @@ pub fn local(port: u16) -> SocketAddr {
 /// A pod with these fields of its spec beside what ends it at once, in YAML's flow style, as a
 /// file of the daemon's folder. `./NAME.wasm` is a guest.
 pub fn write(daemon: &Daemon, name: &str, spec: &str) -> PathBuf {
-    for guest in ["probe", "probe-p2", "web", "web-p3"] {
+    for guest in ["probe", "probe-p2", "p3-command", "web", "web-p3"] {
         let file = daemon.path().join(format!("{guest}.wasm"));
         if spec.contains(&format!("./{guest}.wasm")) && !file.exists() {
             std::fs::copy(support::guest(guest), &file).unwrap();
@@ -78,6 +78,24 @@ pub async fn asked(at: SocketAddr, text: &str) -> std::io::Result<String> {
     let text = text.as_bytes().to_vec();
     let answer = tokio::task::spawn_blocking(move || ask(at, &text)).await.unwrap();
     answer.map(|bytes| String::from_utf8(bytes).unwrap())
+}
+
+/// What a service answers to GET, once it serves.
+pub async fn got(at: SocketAddr, path: &str) -> String {
+    let head = format!("GET {path} HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n\r\n");
+    support::eventually_async(&format!("{at} serves {path}"), || {
+        let head = head.clone();
+        let call = move || {
+            let mut stream = TcpStream::connect_timeout(&at, WAIT).ok()?;
+            stream.set_read_timeout(Some(WAIT)).ok()?;
+            stream.write_all(head.as_bytes()).ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).ok()?;
+            Some(answer)
+        };
+        async { tokio::task::spawn_blocking(call).await.unwrap() }
+    })
+    .await
 }
 
 /// Sends datagrams until one is answered.

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use super::kit::{WAIT, asked, asked_by_udp, free_port, listed, local, run, says, try_run};
+use super::kit::{WAIT, asked, asked_by_udp, free_port, got, listed, local, run, says, try_run};
 use crate::support::{self, Daemon, container, sandbox};
 use wasmpod::proto::cri;
 
@@ -81,11 +81,7 @@ async fn a_service_is_reached_on_a_free_port_that_is_told() {
     .await;
     assert_eq!(told, format!("wasmpod: ports of pod web: 127.0.0.1:{port}->8080/tcp\n"));
     let at = local(u16::try_from(port).unwrap());
-    let answer = support::eventually_async("it serves", || async {
-        let head = "GET / HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n\r\n";
-        asked(at, head).await.ok()
-    })
-    .await;
+    let answer = got(at, "/").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let events = daemon.cli(&["ps"]).await;
     assert!(
@@ -131,6 +127,29 @@ async fn a_connection_goes_on_while_the_daemon_is_killed_and_comes_again() {
     daemon.cli(&["rm", "-f", "second"]).await;
     daemon.cli(&["rm", "-f", "lasting"]).await;
     TcpListener::bind(("0.0.0.0", port)).expect("the port is free");
+}
+
+#[tokio::test]
+async fn a_pod_knows_its_machines_address() {
+    let daemon = Daemon::start_as_user("").await;
+    let field = |name: &str| {
+        let path = format!("fieldRef: {{fieldPath: status.{name}}}");
+        format!("{{name: {name}, valueFrom: {{{path}}}}}")
+    };
+    let fields = ["hostIP", "hostIPs", "podIP"].map(field).join(", ");
+    let spec = format!(
+        "restartPolicy: Never, hostNetwork: true, containers: [{{name: a, image: ./probe.wasm, \
+         args: [dump], env: [{fields}]}}]"
+    );
+    run(&daemon, &[], "named", &spec).await;
+    let told = says(&daemon, "named", "podIP=").await;
+    let value = |name: &str| {
+        let line = told.lines().find_map(|line| line.split_once(&format!("{name}=")));
+        line.unwrap_or_else(|| panic!("no {name}: {told}")).1.trim().to_owned()
+    };
+    value("hostIP").parse::<std::net::IpAddr>().expect("an address");
+    assert!(value("hostIPs").starts_with(&value("hostIP")), "{told}");
+    assert_eq!(value("podIP"), value("hostIP"), "on the host's network they are one");
 }
 
 #[tokio::test]
