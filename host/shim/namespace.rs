@@ -42,11 +42,14 @@ pub fn enter() -> Result<Privilege> {
         }
         Err(Errno::PERM) => {
             let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-            unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)
-                .map_err(Error::sys("making a user namespace (is kernel.unprivileged_userns_clone or user.max_user_namespaces 0?)"))?;
+            unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS).map_err(forbidden)?;
             let map = |file: &str, text: String| {
-                std::fs::write(format!("/proc/self/{file}"), text)
-                    .map_err(Error::io(format!("writing /proc/self/{file}")))
+                std::fs::write(format!("/proc/self/{file}"), text).map_err(|error| {
+                    match Errno::from_io_error(&error) {
+                        Some(errno @ (Errno::PERM | Errno::ACCESS)) => forbidden(errno),
+                        _ => Error::io(format!("writing /proc/self/{file}"))(error),
+                    }
+                })
             };
             map("setgroups", "deny".to_owned())?;
             map("uid_map", format!("0 {} 1", uid.as_raw()))?;
@@ -61,6 +64,22 @@ pub fn enter() -> Result<Privilege> {
     )
     .map_err(Error::sys("making the mount namespace a slave of the host's"))?;
     Ok(privilege)
+}
+
+/// Why an ordinary user has no user namespace of its own, without which nothing can be mounted.
+fn forbidden(errno: Errno) -> Error {
+    let why = match errno {
+        Errno::NOSPC => "user.max_user_namespaces is 0 or used up",
+        Errno::PERM | Errno::ACCESS => {
+            "kernel.unprivileged_userns_clone is 0, or AppArmor or seccomp forbids them to users"
+        }
+        Errno::INVAL => "this kernel has none",
+        errno => return Error::sys("making a user namespace")(errno),
+    };
+    Error::Precondition(format!(
+        "an ordinary user's pods need a user namespace, and none can be made: {why}; `wasmpod \
+         doctor` says what to do"
+    ))
 }
 
 /// The calling thread's mount namespace.

@@ -20,7 +20,7 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     if !rustix::process::geteuid().is_root() {
         return vec![Finding::fine(
             "pods",
-            "have loopback of their own or the host's network: only root can run CNI plugins",
+            "have loopback of their own and host ports by a proxy: only root can run CNI plugins",
         )];
     }
     let mut findings = vec![namespaces().await];

@@ -11,7 +11,7 @@ use crate::model::finding::Finding;
 
 /// Plugins that do nothing for pods which they are not told of.
 const TOLD: [(&str, &str, &str); 2] = [
-    ("portmap", "portMappings", "pods' host ports lead nowhere"),
+    ("portmap", "portMappings", "wasmpod serves pods' host ports by a proxy instead"),
     ("bandwidth", "bandwidth", "pods' bandwidth annotations limit nothing"),
 ];
 
