@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::model::handler::{self, Handler};
 
-pub use network::{Collection, GuestSockets, NetworkConfig, WithoutPlugins};
+pub use network::{Collection, GuestSockets, Isolation, NetworkConfig, WithoutPlugins};
 pub use registry::{RegistryConfig, RegistryHost, RegistryMirror};
 pub use streaming::StreamingConfig;
 

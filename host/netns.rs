@@ -19,7 +19,8 @@ pub fn make() -> Result<Option<OwnedFd>> {
     // table is unshared.
     match unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) } {
         Ok(()) => {}
-        Err(Errno::PERM | Errno::ACCESS) => return Ok(None),
+        // NOSPC: a user's limit, which may be 0; INVAL: a kernel without them.
+        Err(Errno::PERM | Errno::ACCESS | Errno::NOSPC | Errno::INVAL) => return Ok(None),
         Err(errno) => return Err(Error::sys("making a network namespace")(errno)),
     }
     bring_loopback_up().map_err(Error::sys("bringing loopback up"))?;

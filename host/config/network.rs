@@ -20,6 +20,19 @@ pub struct NetworkConfig {
     pub without_plugins: WithoutPlugins,
     pub guests: GuestSockets,
     pub garbage: Collection,
+    pub isolation: Isolation,
+}
+
+/// How pods that are not on the host's network are kept apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Isolation {
+    /// By network namespaces; where the kernel permits none, as with [`Isolation::Virtual`].
+    #[default]
+    Auto,
+    /// All share the host's network, each with a loopback address of its own: guests reach what
+    /// the host reaches, but neither the host's loopback nor each other's. CNI is not used.
+    Virtual,
 }
 
 /// What the kubelet is told where `conf_dir` has no configuration. Pods have loopback then.
@@ -76,6 +89,7 @@ impl Default for NetworkConfig {
             without_plugins: WithoutPlugins::default(),
             guests: GuestSockets::default(),
             garbage: Collection::default(),
+            isolation: Isolation::default(),
         }
     }
 }

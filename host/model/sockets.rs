@@ -15,7 +15,7 @@ const NOTHING: &str = "none";
 /// Rules that one text may hold: each is looked at for every connection.
 const MOST_RULES: usize = 256;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     Tcp,
     Udp,

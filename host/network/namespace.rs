@@ -62,7 +62,7 @@ impl Namespaces {
                 netns::make()?.ok_or_else(|| {
                     Error::Precondition(
                         "a pod's network namespace cannot be made: that needs \
-                                         CAP_SYS_ADMIN"
+                                         CAP_SYS_ADMIN, and room below user.max_net_namespaces"
                             .to_owned(),
                     )
                 })?;

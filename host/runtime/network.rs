@@ -6,12 +6,14 @@ use std::net::IpAddr;
 
 use super::Runtime;
 use super::change::Change;
+use crate::config::Isolation;
 use crate::error::{Error, Result};
 use crate::model::finding::Finding;
 use crate::model::ids::SandboxId;
 use crate::model::sandbox::{PortMapping, Realm, Sandbox, SandboxConfig, SandboxState};
 use crate::network::{self, Attachments, PortsKeeper, Readiness};
 use crate::proto::shim as wire;
+use crate::proto::shim::create_sandbox_request::Network;
 
 impl Runtime {
     /// Whether pods of a realm would get a network now.
@@ -24,9 +26,18 @@ impl Runtime {
         network::examine(&self.config).await
     }
 
+    /// What the shim is asked for.
+    pub(super) fn network_mode(&self, config: &SandboxConfig) -> Network {
+        match self.config.network.isolation {
+            _ if config.wants_host_network() => Network::Host,
+            Isolation::Auto => Network::Own,
+            Isolation::Virtual => Network::Virtual,
+        }
+    }
+
     /// Attaches a sandbox that wants a network of its own; `None`: the shim makes what it has.
     pub(super) async fn attach_network(&self, sandbox: &Sandbox) -> Result<Option<Attachments>> {
-        if sandbox.config.wants_host_network() {
+        if self.network_mode(&sandbox.config) != Network::Own {
             return Ok(None);
         }
         let attachments = self.network.attach(sandbox).await?;

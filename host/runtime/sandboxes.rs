@@ -136,10 +136,7 @@ impl Runtime {
         sandbox: &Sandbox,
         hostname: &str,
     ) -> Result<wire::CreateSandboxRequest> {
-        let network = match sandbox.config.wants_host_network() {
-            true => wire::create_sandbox_request::Network::Host,
-            false => wire::create_sandbox_request::Network::Own,
-        };
+        let network = self.network_mode(&sandbox.config);
         // CRI's pod resources are sums over the containers that name a limit, for whoever sizes a
         // virtual machine: as a limit they would end pods in which another container names none.
         // The pod's own limit is the one of its cgroup, which a kubelet sets (overhead included)

@@ -98,7 +98,7 @@ impl Container {
         let container = Self {
             ledger: Arc::new(Ledger::new(memory, spec.limits.descriptors, spec.limits.handles)),
             kill: Arc::new(Kill::new(host.engine.clone())),
-            guard: Arc::new(Guard::new(spec.network.policy.clone())),
+            guard: Arc::new(Guard::new(spec.network.policy.clone(), sandbox.loopback())),
             threads: Threads::default(),
             sessions: Arc::default(),
             taps: Arc::default(),

@@ -71,6 +71,7 @@ pub fn sandbox_spec(asked: wire::CreateSandboxRequest, host: &Host) -> Result<Sa
         id: sandbox_id(&asked.id)?,
         network: match asked.network() {
             Network::Host => NetworkMode::Host,
+            Network::Virtual => NetworkMode::Virtual,
             Network::Own => {
                 optional_path(&asked.netns_path)?.map_or(NetworkMode::Own, NetworkMode::Given)
             }

@@ -21,6 +21,7 @@ pub mod kill;
 pub mod ledger;
 mod life;
 pub mod log;
+mod loopback;
 pub mod mounts;
 pub mod namespace;
 pub mod network;

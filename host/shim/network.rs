@@ -3,11 +3,12 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use wasmtime_wasi::sockets::SocketAddrUse;
 
 use super::lock;
+use super::loopback::Loopback;
 use crate::model::service::ServiceOptions;
 use crate::model::sockets::{Listen, Protocol, SocketPolicy};
 
@@ -28,21 +29,65 @@ const MOST_PEERS: usize = 1024;
 #[derive(Debug)]
 pub struct Guard {
     policy: SocketPolicy,
+    /// Of a pod without a network namespace.
+    loopback: Option<Arc<Loopback>>,
     /// Who has sent a datagram to a port that may be bound, the latest last.
     peers: Mutex<VecDeque<SocketAddr>>,
 }
 
 impl Guard {
-    pub fn new(policy: SocketPolicy) -> Self {
-        Self { policy, peers: Mutex::default() }
+    pub fn new(policy: SocketPolicy, loopback: Option<Arc<Loopback>>) -> Self {
+        Self { policy, loopback, peers: Mutex::default() }
     }
 
     pub fn policy(&self) -> &SocketPolicy {
         &self.policy
     }
 
-    /// Whether a socket may do that with the address.
+    pub fn has_loopback(&self) -> bool {
+        self.loopback.is_some()
+    }
+
+    /// See [`Loopback::place`]; without one, where the guest says. So do the next ones.
+    pub fn place(&self, protocol: Protocol, address: SocketAddr) -> Option<SocketAddr> {
+        self.loopback.as_ref().map_or(Some(address), |own| own.place(protocol, address))
+    }
+
+    pub fn bound(&self, protocol: Protocol, asked: SocketAddr, real: SocketAddr) {
+        if let Some(own) = &self.loopback {
+            own.bound(protocol, asked, real);
+        }
+    }
+
+    pub fn meant(&self, protocol: Protocol, address: SocketAddr) -> Option<SocketAddr> {
+        self.loopback.as_ref().map_or(Some(address), |own| own.meant(protocol, address))
+    }
+
+    pub fn told(&self, protocol: Protocol, address: SocketAddr) -> SocketAddr {
+        self.loopback.as_ref().map_or(address, |own| own.told(protocol, address))
+    }
+
+    pub fn heard(&self, sender: SocketAddr) -> SocketAddr {
+        self.loopback.as_ref().map_or(sender, |own| own.heard(sender))
+    }
+
+    /// Whether a socket may do that with an address of the host.
     pub fn allows(&self, address: SocketAddr, purpose: SocketAddrUse) -> bool {
+        let Some(own) = &self.loopback else { return self.permits(address, purpose) };
+        let (is_own, protocol) = match purpose {
+            SocketAddrUse::TcpBind => (own.may_bind(address), Protocol::Tcp),
+            SocketAddrUse::UdpBind => (own.may_bind(address), Protocol::Udp),
+            SocketAddrUse::TcpListen => (own.may_listen(address), Protocol::Tcp),
+            SocketAddrUse::TcpConnect => (own.may_reach(Protocol::Tcp, address), Protocol::Tcp),
+            SocketAddrUse::UdpSend => (own.may_reach(Protocol::Udp, address), Protocol::Udp),
+            SocketAddrUse::TcpAccept => (true, Protocol::Tcp),
+            SocketAddrUse::UdpReceive => (true, Protocol::Udp),
+        };
+        is_own && self.permits(own.told(protocol, address), purpose)
+    }
+
+    /// The policy's part, of an address as the guest knows it.
+    fn permits(&self, address: SocketAddr, purpose: SocketAddrUse) -> bool {
         let policy = &self.policy;
         match purpose {
             SocketAddrUse::TcpBind => policy.may_bind(Protocol::Tcp, address),
@@ -92,7 +137,7 @@ mod tests {
     fn a_udp_server_may_answer_who_has_asked_and_nobody_else() {
         let policy =
             SocketPolicy { bind: Allowed::parse("udp:53").unwrap(), connect: Allowed::NOTHING };
-        let guard = Guard::new(policy);
+        let guard = Guard::new(policy, None);
         let (asker, other) = (at("10.0.0.1:4000"), at("10.0.0.2:4000"));
         assert!(!guard.allows(asker, SocketAddrUse::UdpSend));
         assert!(guard.allows(asker, SocketAddrUse::UdpReceive));
@@ -108,7 +153,7 @@ mod tests {
     fn listening_is_asked_of_the_address_that_a_socket_has() {
         let policy =
             SocketPolicy { bind: Allowed::parse("tcp:80").unwrap(), connect: Allowed::NOTHING };
-        let guard = Guard::new(policy);
+        let guard = Guard::new(policy, None);
         assert!(guard.allows(at("0.0.0.0:0"), SocketAddrUse::TcpBind));
         assert!(!guard.allows(at("0.0.0.0:40000"), SocketAddrUse::TcpListen));
         assert!(guard.allows(at("0.0.0.0:80"), SocketAddrUse::TcpListen));

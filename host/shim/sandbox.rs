@@ -12,6 +12,7 @@ use wasmtime::{Engine, Store};
 use super::cpu::{self, Threads};
 use super::ledger::Budget;
 use super::lock;
+use super::loopback::Loopback;
 use super::ports::{self, PortsSpec, Proxy};
 use crate::engine::THREAD_STACK;
 use crate::error::{Error, Result};
@@ -36,8 +37,11 @@ pub struct SandboxSpec {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetworkMode {
     Host,
-    /// A namespace that the sandbox makes, with loopback alone.
+    /// A namespace that the sandbox makes, with loopback alone; as [`NetworkMode::Virtual`] where
+    /// that is not permitted.
     Own,
+    /// The host's, in which the sandbox has an address of its own of the loopback network.
+    Virtual,
     /// The namespace of that file, which somebody else made and furnished.
     Given(PathBuf),
 }
@@ -51,6 +55,8 @@ pub struct Sandbox {
     /// Held until the sandbox has stopped, then the namespace goes.
     namespace: Mutex<Option<Arc<OwnedFd>>>,
     own_network: OnceLock<bool>,
+    /// Of one that has no namespace of its own and is not on the host's network.
+    loopback: OnceLock<Arc<Loopback>>,
     /// Serves its ports on the host, where it has any.
     proxy: Mutex<Option<Proxy>>,
     /// Dropped to end the thread.
@@ -74,6 +80,7 @@ impl Sandbox {
             stopping: AtomicBool::new(false),
             namespace: Mutex::new(None),
             own_network: OnceLock::new(),
+            loopback: OnceLock::new(),
             proxy: Mutex::new(None),
             work: Mutex::new(Some(sender)),
             ended: watch::Sender::new(false),
@@ -129,8 +136,11 @@ impl Sandbox {
         let namespace = match &self.spec.network {
             NetworkMode::Own => netns::make()?,
             NetworkMode::Given(path) => Some(netns::enter(path)?),
-            NetworkMode::Host => None,
+            NetworkMode::Host | NetworkMode::Virtual => None,
         };
+        if namespace.is_none() && self.spec.network != NetworkMode::Host {
+            let _ = self.loopback.set(Arc::new(Loopback::claim()?));
+        }
         let _ = self.own_network.set(namespace.is_some());
         *lock(&self.namespace) = namespace.map(Arc::new);
         self.spec.cpus.as_ref().map_or(Ok(()), cpu::pin_self)
@@ -146,6 +156,10 @@ impl Sandbox {
             Some(namespace) => netns::join(&namespace),
             None => Err(Error::Precondition(format!("sandbox {} is stopped", self.spec.id))),
         }
+    }
+
+    pub fn loopback(&self) -> Option<Arc<Loopback>> {
+        self.loopback.get().cloned()
     }
 
     /// Whether an own network namespace was asked for and could be made.

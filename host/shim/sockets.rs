@@ -5,20 +5,32 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, bind, listen as listen_on, socket_with, sockopt,
+    AddressFamily, SocketFlags, SocketType, bind, getsockname, listen as listen_on, socket_with,
+    sockopt,
 };
 
-use crate::model::sockets::Listen;
+use super::network::Guard;
+use crate::model::sockets::{Listen, Protocol};
 
 /// Connections that wait for the guest to accept them: Go's and nginx' choice.
 const BACKLOG: i32 = 511;
 
 /// A socket that never blocks. `Err` is one sentence.
-pub fn listen(wanted: &Listen) -> Result<OwnedFd, String> {
-    let mut failed = Errno::AFNOSUPPORT;
-    for address in wanted.addresses() {
-        match listen_at(address) {
-            Ok(socket) => return Ok(socket),
+pub fn listen(wanted: &Listen, guard: &Guard) -> Result<OwnedFd, String> {
+    let mut failed = Errno::ADDRNOTAVAIL;
+    let addresses = match wanted.ip {
+        // There no socket takes both families; IPv4's is the one that is asked first.
+        None if guard.has_loopback() => vec![SocketAddr::from(([0; 4], wanted.port))],
+        _ => wanted.addresses(),
+    };
+    for address in addresses {
+        let Some(place) = guard.place(Protocol::Tcp, address) else { continue };
+        match listen_at(place) {
+            Ok(socket) => {
+                let real = getsockname(&socket).ok().and_then(|at| at.try_into().ok());
+                guard.bound(Protocol::Tcp, address, real.unwrap_or(place));
+                return Ok(socket);
+            }
             Err(errno @ (Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)) => failed = errno,
             Err(errno) => {
                 failed = errno;
@@ -55,16 +67,19 @@ fn listen_at(address: SocketAddr) -> Result<OwnedFd, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::sockets::SocketPolicy;
 
     #[test]
     fn a_port_that_is_taken_and_an_address_that_is_not_there_are_told_apart() {
+        let guard = Guard::new(SocketPolicy::NOTHING, None);
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let holder = listen(&Listen { ip: Some(taken.ip()), port: taken.port() }).unwrap();
-        let again = listen(&Listen { ip: Some(taken.ip()), port: taken.port() }).unwrap_err();
+        let holder = listen(&Listen { ip: Some(taken.ip()), port: taken.port() }, &guard).unwrap();
+        let again =
+            listen(&Listen { ip: Some(taken.ip()), port: taken.port() }, &guard).unwrap_err();
         assert!(again.contains("is taken"), "{again}");
         drop(holder);
         let nowhere = "192.0.2.1".parse().ok();
-        let error = listen(&Listen { ip: nowhere, port: 1234 }).unwrap_err();
+        let error = listen(&Listen { ip: nowhere, port: 1234 }, &guard).unwrap_err();
         assert_eq!(error, "cannot listen on tcp:192.0.2.1:1234: the pod has no such address");
     }
 }

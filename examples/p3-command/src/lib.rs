@@ -1,6 +1,9 @@
 //! A command of WASI 0.3. Without arguments it tells where it runs; with paths it copies files
 //! and lists folders to standard output, all through streams; with `hoard N` it takes as many
-//! sockets as it may have; with `flood N` it accepts connections and holds as many as it may.
+//! sockets as it may have; with `flood N` it accepts connections and holds as many as it may; with
+//! `talk PORT` it talks with itself over TCP and UDP.
+
+mod talk;
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -37,6 +40,15 @@ impl wasip3::exports::cli::run::Guest for Command {
             && what == "flood"
         {
             return flood(connections.parse().map_err(drop)?).await;
+        }
+        if let [what, port] = paths
+            && what == "talk"
+        {
+            let port = port.parse().map_err(drop)?;
+            for told in [talk::tcp(port).await, talk::udp(port).await] {
+                say(told.unwrap_or_else(|error| format!("failed: {error:?}\n"))).await?;
+            }
+            return Ok(());
         }
         for path in paths {
             if let Err(error) = show(path).await {

@@ -104,7 +104,7 @@ fn settle(sandbox: &Sandbox, bound: Vec<Bound>) -> Result<tokio::runtime::Runtim
     let turns = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let flows = udp::Flows::default();
     for Bound { port, socket } in bound {
-        let target = Target::new(&sandbox.spec.ports.addresses, port.container);
+        let target = Target::new(sandbox, &port);
         match socket {
             Socket::Tcp(listener) => {
                 let listener = tokio::net::TcpListener::from_std(listener).map_err(doing())?;

@@ -1,33 +1,52 @@
 //! Where in the pod a port leads: the first of its addresses at which somebody answers.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::model::ports::HostPort;
+use crate::model::sockets::Protocol;
+use crate::shim::loopback::Loopback;
+use crate::shim::sandbox::Sandbox;
 
 /// How long a server with a full queue is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug)]
 pub struct Target {
+    protocol: Protocol,
     addresses: Vec<SocketAddr>,
+    /// Of a pod in the host's namespace: knows where those are.
+    loopback: Option<Arc<Loopback>>,
 }
 
 impl Target {
-    pub fn new(given: &[IpAddr], port: u16) -> Self {
-        let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-        let all = loopback.iter().chain(given);
-        Self { addresses: all.map(|ip| SocketAddr::new(*ip, port)).collect() }
+    pub fn new(sandbox: &Sandbox, port: &HostPort) -> Self {
+        let loopback = sandbox.loopback();
+        let first = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        let given = sandbox.spec.ports.addresses.iter().copied();
+        let all = first.into_iter().chain(given);
+        Self {
+            protocol: port.protocol,
+            addresses: all.map(|ip| SocketAddr::new(ip, port.container)).collect(),
+            loopback,
+        }
     }
 
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    /// As they are now: where a pod's server listens is found out when it begins to.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.addresses.iter().filter_map(|address| match &self.loopback {
+            Some(own) => own.server(self.protocol, *address),
+            None => Some(*address),
+        })
     }
 
     /// From the calling thread's network namespace; `None`: nobody listens.
     pub async fn connect(&self) -> Option<TcpStream> {
-        for address in &self.addresses {
+        for address in self.addresses() {
             if let Ok(Ok(stream)) = timeout(PATIENCE, TcpStream::connect(address)).await {
                 return Some(stream);
             }

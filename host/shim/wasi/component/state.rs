@@ -1,5 +1,7 @@
 //! A component Store's data, and what host functions see of it.
 
+use std::sync::Arc;
+
 use rustix::io::Errno;
 use wasmtime::component::{HasData, Resource, ResourceTable, ResourceTableError};
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
@@ -13,6 +15,7 @@ use super::transfer::{Guarded, Standard};
 use crate::shim::guest::Context;
 use crate::shim::kill::Killed;
 use crate::shim::ledger::Limiter;
+use crate::shim::network::Guard;
 use crate::shim::resolver::Resolver;
 use crate::shim::wasi::http::Outgoing;
 
@@ -26,6 +29,7 @@ pub struct State {
     files: Files,
     pub sockets: Sockets,
     pub resolver: Resolver,
+    pub guard: Arc<Guard>,
     http: WasiHttpCtx,
     outgoing: Outgoing,
     /// Polls since the runtime last looked for events.
@@ -59,10 +63,10 @@ impl State {
             Resolver::new(context.root.clone(), context.guard.clone(), context.ledger.clone());
         let outgoing =
             Outgoing::new(resolver.clone(), context.guard.clone(), context.ledger.clone());
-        let guard = context.guard;
+        let (guard, asked) = (context.guard.clone(), context.guard);
         wasi.allow_tcp(true).allow_udp(true);
         wasi.socket_addr_check(move |address, purpose| {
-            let allowed = guard.allows(address, purpose);
+            let allowed = asked.allows(address, purpose);
             Box::pin(async move { allowed })
         });
         let mut table = ResourceTable::new();
@@ -76,6 +80,7 @@ impl State {
             files,
             sockets: Sockets::new(context.ledger.clone()),
             resolver,
+            guard,
             http: WasiHttpCtx::new(),
             outgoing,
             polls: 0,

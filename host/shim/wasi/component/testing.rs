@@ -70,7 +70,7 @@ impl World {
             ledger: self.ledger.clone(),
             kill: self.kill.clone(),
             ticker: Ticker::new(self.engine.clone()),
-            guard: Arc::new(Guard::new(SocketPolicy::EVERYTHING)),
+            guard: Arc::new(Guard::new(SocketPolicy::EVERYTHING, None)),
             role: Role::Main,
             listen: Vec::new(),
             service: None,

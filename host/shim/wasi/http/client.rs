@@ -25,6 +25,7 @@ use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::body::{Patient, holding};
+use crate::model::sockets::Protocol;
 use crate::shim::ledger::Ledger;
 use crate::shim::network::Guard;
 use crate::shim::resolver::{Failure, Resolver};
@@ -120,7 +121,10 @@ impl Outgoing {
         let addresses = self.resolver.look_up(host).await.map_err(no_address)?;
         let mut last = Error::HttpRequestDenied;
         for ip in addresses {
-            let address = SocketAddr::new(ip, port);
+            let Some(address) = self.guard.meant(Protocol::Tcp, SocketAddr::new(ip, port)) else {
+                last = Error::Connect(std::io::ErrorKind::ConnectionRefused.into());
+                continue;
+            };
             if !self.guard.allows(address, SocketAddrUse::TcpConnect) {
                 continue;
             }

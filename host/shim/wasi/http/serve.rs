@@ -28,6 +28,7 @@ use crate::model::service::ServiceOptions;
 use crate::model::sockets::Listen;
 use crate::shim::guest::{Context, Ended};
 use crate::shim::ledger::Ledger;
+use crate::shim::network::Guard;
 use crate::shim::output::Output;
 use crate::shim::sockets;
 use crate::shim::wasi::component::State;
@@ -60,7 +61,7 @@ pub fn run(program: &Runs<'_>, mut context: Context) -> Ended {
     };
     let (kill, begun) = (context.kill.clone(), context.take_begun());
     let _inside = runtime.enter();
-    let listener = match listen(&options) {
+    let listener = match listen(&options, &context.guard) {
         Ok(listener) => listener,
         Err(sentence) => return Ended::NotStarted(sentence),
     };
@@ -78,8 +79,8 @@ pub fn run(program: &Runs<'_>, mut context: Context) -> Ended {
 }
 
 /// `Err` is one sentence.
-fn listen(options: &ServiceOptions) -> Result<TcpListener, String> {
-    let socket = sockets::listen(&Listen { ip: None, port: options.port })?;
+fn listen(options: &ServiceOptions, guard: &Guard) -> Result<TcpListener, String> {
+    let socket = sockets::listen(&Listen { ip: None, port: options.port }, guard)?;
     TcpListener::from_std(socket.into())
         .map_err(|error| format!("cannot listen on port {}: {error}", options.port))
 }

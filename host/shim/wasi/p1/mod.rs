@@ -114,7 +114,7 @@ impl Guest {
         }
         // Before the folders: that is where programs look for the sockets that they are given.
         for listen in &context.listen {
-            table.add(Entry::listener(Socket::listen(listen)?));
+            table.add(Entry::listener(Socket::listen(listen, &context.guard)?));
         }
         table.add(Entry::new(Descriptor::Dir(top.clone(), Preopen::Root), rights::DIR));
         if let Some(dir) = working_dir::open(&context.root, &top, &context.working_dir)? {

@@ -20,6 +20,7 @@ use super::table::{Descriptor, Entry, flags, rights};
 use super::{Call, Guest};
 use crate::model::sockets::Listen;
 use crate::shim::kill::Kill;
+use crate::shim::network::Guard;
 use crate::shim::sockets;
 use crate::shim::wasi::fs::uninterrupted;
 
@@ -68,8 +69,8 @@ pub struct Readiness {
 
 impl Socket {
     /// Listens in the calling thread's network namespace. `Err` is one sentence.
-    pub fn listen(wanted: &Listen) -> std::result::Result<Self, String> {
-        sockets::listen(wanted).map(Self)
+    pub fn listen(wanted: &Listen, guard: &Guard) -> std::result::Result<Self, String> {
+        sockets::listen(wanted, guard).map(Self)
     }
 
     /// `None`: the call would wait.

@@ -11,6 +11,7 @@ use wasmtime_wasi::random::{WasiRandom, WasiRandomView as _};
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
 use wasmtime_wasi_io::bindings::wasi::io;
 
+use super::loopback;
 use super::sockets::{HasPoll, HasSockets, PollView, SocketsView};
 use crate::shim::wasi::component::{HasFiles, State};
 
@@ -70,6 +71,7 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
             Ok((guarded_sockets(store.data_mut()).accept(socket)?,))
         },
     )?;
+    loopback::add_to_linker(l)?;
     l.allow_shadowing(false);
     Ok(linker)
 }

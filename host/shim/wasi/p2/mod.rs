@@ -5,6 +5,7 @@ mod convert;
 mod filesystem;
 mod link;
 mod lookup;
+mod loopback;
 mod sockets;
 
 use wasmtime::Engine;

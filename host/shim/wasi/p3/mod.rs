@@ -5,6 +5,7 @@
 mod accepting;
 mod convert;
 mod filesystem;
+mod loopback;
 mod sockets;
 mod streams;
 

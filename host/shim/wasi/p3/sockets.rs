@@ -13,7 +13,7 @@ use wasmtime_wasi::sockets::{
     TcpSocket, UdpSocket, WasiSockets, WasiSocketsCtxView, WasiSocketsView,
 };
 
-use super::accepting;
+use super::{accepting, loopback};
 use crate::shim::resolver::{Failure, Resolver};
 use crate::shim::wasi::component::State;
 
@@ -63,11 +63,15 @@ fn limit(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     })?;
     types.func_wrap_async("[method]tcp-socket.listen", |mut store, (socket,)| {
         Box::new(async move {
+            if let Err(code) = loopback::settle(store.data_mut(), &socket).await? {
+                return Ok((Err(code),));
+            }
             let listening = accepting::listen(store.as_context_mut(), socket).await;
             let (mut stock, _, _) = store.data_mut().sockets();
             Ok((told(&mut stock, listening)?,))
         })
     })?;
+    loopback::add_to_linker(linker)?;
     linker.allow_shadowing(false);
     Ok(())
 }
@@ -75,7 +79,7 @@ fn limit(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 /// What the guest is told, or why it ends.
 type Told<T> = wasmtime::Result<Result<T, ErrorCode>>;
 
-fn told<T>(stock: &mut WasiSocketsCtxView<'_>, result: SocketResult<T>) -> Told<T> {
+pub fn told<T>(stock: &mut WasiSocketsCtxView<'_>, result: SocketResult<T>) -> Told<T> {
     match result {
         Ok(made) => Ok(Ok(made)),
         Err(error) => stock.convert_error_code(error).map(Err),

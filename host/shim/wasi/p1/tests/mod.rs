@@ -93,7 +93,7 @@ impl Guest {
             ledger: ledger.clone(),
             kill: self.kill.clone(),
             ticker: Ticker::new(self.engine.clone()),
-            guard: Arc::new(Guard::new(SocketPolicy::NOTHING)),
+            guard: Arc::new(Guard::new(SocketPolicy::NOTHING, None)),
             role: Role::Main,
             listen: self.listen,
             service: None,
