@@ -4,6 +4,7 @@
 //! pod's namespace, accepts from them and connects there. Knows no container.
 
 mod bind;
+mod carry;
 mod target;
 mod tcp;
 mod udp;
@@ -32,8 +33,8 @@ pub struct PortsSpec {
 /// Of a thread that only waits for sockets; its connections are on the heap.
 const STACK: usize = 512 << 10;
 
-/// Connections of a pod at a time, each with two buffers of [`tcp::BUFFER`]; more wait with the
-/// kernel.
+/// Connections of a pod at a time, each of which may stall [`carry::BUFFER`] bytes both ways; more
+/// wait with the kernel.
 const MOST_CONNECTIONS: usize = 1024;
 
 /// A pod's proxy while it lives.

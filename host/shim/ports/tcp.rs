@@ -5,14 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::sockopt;
-use tokio::io::copy_bidirectional_with_sizes;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::carry::both_ways;
 use super::target::Target;
-
-/// Bytes that are under way in one direction of a connection, besides the kernel's.
-pub const BUFFER: usize = 16 << 10;
 
 /// How long accepting pauses when the kernel has no more descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -35,15 +32,14 @@ pub async fn serve(listener: TcpListener, target: Target, turns: Arc<Semaphore>)
     }
 }
 
-async fn carry(mut client: TcpStream, target: Arc<Target>, _turn: OwnedSemaphorePermit) {
-    let Some(mut pod) = target.connect().await else {
+async fn carry(client: TcpStream, target: Arc<Target>, _turn: OwnedSemaphorePermit) {
+    let Some(pod) = target.connect().await else {
         reset(&client);
         return;
     };
     tune(&client);
     tune(&pod);
-    let carried = copy_bidirectional_with_sizes(&mut client, &mut pod, BUFFER, BUFFER).await;
-    if carried.is_err() {
+    if both_ways(&client, &pod).await.is_err() {
         reset(&client);
         reset(&pod);
     }
