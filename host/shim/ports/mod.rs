@@ -5,6 +5,7 @@
 
 mod bind;
 mod carry;
+mod datagram;
 mod target;
 mod tcp;
 mod udp;

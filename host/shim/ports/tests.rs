@@ -160,6 +160,33 @@ async fn a_port_in_use_is_named_and_an_address_of_another_machine_too() {
 }
 
 #[tokio::test]
+async fn an_answer_comes_from_the_address_that_was_asked() {
+    let host = free();
+    let (both, four) = (port(Protocol::Udp, None, host), free());
+    let four = port(Protocol::Udp, Some("0.0.0.0"), four);
+    let Some(pod) = sandbox(&[both, four]).await else { return };
+    let server = within(&pod, || UdpSocket::bind(("127.0.0.1", INSIDE)).unwrap()).await;
+    std::thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while let Ok((read, from)) = server.recv_from(&mut buffer) {
+            let _ = server.send_to(&buffer[..read], from);
+        }
+    });
+    let asks = [("127.0.0.9", host), ("127.0.0.1", host), ("::1", host), ("127.0.0.9", four.host)];
+    for (address, port) in asks {
+        let answered = tokio::task::spawn_blocking(move || {
+            let any = if address.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
+            let client = UdpSocket::bind(any).unwrap();
+            client.set_read_timeout(Some(WAIT)).unwrap();
+            client.send_to(b"x", at(address, port)).unwrap();
+            client.recv_from(&mut [0; 8]).unwrap().1
+        });
+        assert_eq!(answered.await.unwrap(), at(address, port));
+    }
+    pod.end().await;
+}
+
+#[tokio::test]
 async fn datagrams_find_their_way_there_and_back_for_each_client() {
     let host = free();
     let Some(pod) = sandbox(&[port(Protocol::Udp, None, host)]).await else { return };

@@ -10,6 +10,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+use super::datagram::{self, Route};
 use super::target::Target;
 use crate::shim::lock;
 
@@ -19,17 +20,14 @@ const IDLE: Duration = Duration::from_secs(90);
 /// Clients of a pod at a time.
 const MOST_FLOWS: usize = 1024;
 
-/// Bytes of the largest datagram.
-const MOST_DATAGRAM: usize = 64 << 10;
-
 /// How long receiving pauses when the kernel is short of something.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The clients of all of a pod's ports, by the host's port and their own address.
+/// The clients of all of a pod's ports, by the host's socket and the way to them.
 #[derive(Clone, Default)]
 pub struct Flows(Arc<Mutex<HashMap<Key, Arc<Flow>>>>);
 
-type Key = (SocketAddr, SocketAddr);
+type Key = (SocketAddr, Route);
 
 /// One client of one port.
 struct Flow {
@@ -70,7 +68,7 @@ impl Flow {
     }
 
     /// Carries answers back until there have been none for long, or the pod refuses.
-    async fn answer(&self, host: &UdpSocket, client: SocketAddr) {
+    async fn answer(&self, host: &UdpSocket, route: Route) {
         loop {
             let idle_at = self.idle_at();
             tokio::select! {
@@ -84,12 +82,12 @@ impl Flow {
                 },
             }
             // Made for each, so that a thousand idle clients hold no buffer.
-            let mut datagram = Vec::with_capacity(MOST_DATAGRAM);
-            match self.socket.try_recv_buf(&mut datagram) {
+            let mut answer = Vec::with_capacity(datagram::MOST);
+            match self.socket.try_recv_buf(&mut answer) {
                 Ok(_) => {
                     self.touch();
                     // A client that cannot be reached is as one that does not listen.
-                    let _ = host.send_to(&datagram, client).await;
+                    let _ = datagram::answer(host, &answer, &route).await;
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                 // Nobody listens there any more: the client's next datagram looks anew.
@@ -130,28 +128,30 @@ impl Flows {
 pub async fn serve(host: UdpSocket, target: Target, flows: Flows) {
     let host = Arc::new(host);
     let Ok(own) = host.local_addr() else { return };
-    let mut buffer = vec![0; MOST_DATAGRAM];
+    // Without it a client on a machine of several addresses may not know the answer.
+    let _ = datagram::tell_addresses(&host);
+    let mut buffer = vec![0; datagram::MOST];
     loop {
-        let Ok((length, client)) = host.recv_from(&mut buffer).await else {
+        let Ok((length, route)) = datagram::receive(&host, &mut buffer).await else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        let datagram = buffer.get(..length).unwrap_or_default();
-        let key = (own, client);
+        let question = buffer.get(..length).unwrap_or_default();
+        let key = (own, route);
         if let Some(flow) = flows.get(&key) {
             flow.touch();
-            if flow.socket.send(datagram).await.is_ok() {
+            if flow.socket.send(question).await.is_ok() {
                 continue;
             }
             // Whoever listened there has gone: it may be somewhere else by now.
             flows.forget(&key, &flow);
             flow.evicted.notify_one();
         }
-        let Some(flow) = Flow::open(&target, datagram).await.map(Arc::new) else { continue };
+        let Some(flow) = Flow::open(&target, question).await.map(Arc::new) else { continue };
         flows.add(key, flow.clone());
         let (host, flows) = (host.clone(), flows.clone());
         tokio::spawn(async move {
-            flow.answer(&host, client).await;
+            flow.answer(&host, route).await;
             flows.forget(&key, &flow);
         });
     }
