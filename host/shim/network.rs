@@ -22,6 +22,14 @@ pub struct NetworkSpec {
     pub service: Option<ServiceOptions>,
 }
 
+/// Why a guest's socket is bound nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unbound {
+    Denied,
+    /// The pod has no such address.
+    Nowhere,
+}
+
 /// Peers that a UDP server may answer although it may not send to them by rule.
 const MOST_PEERS: usize = 1024;
 
@@ -46,6 +54,15 @@ impl Guard {
 
     pub fn has_loopback(&self) -> bool {
         self.loopback.is_some()
+    }
+
+    /// Where to bind a guest's socket that it binds at `address`. With a loopback of the pod's own
+    /// the policy is asked here, for [`Guard::allows`] sees no port of the guest's.
+    pub fn binds(&self, protocol: Protocol, address: SocketAddr) -> Result<SocketAddr, Unbound> {
+        if self.has_loopback() && !self.policy.may_bind(protocol, address) {
+            return Err(Unbound::Denied);
+        }
+        self.place(protocol, address).ok_or(Unbound::Nowhere)
     }
 
     /// See [`Loopback::place`]; without one, where the guest says. So do the next ones.
@@ -75,8 +92,7 @@ impl Guard {
     pub fn allows(&self, address: SocketAddr, purpose: SocketAddrUse) -> bool {
         let Some(own) = &self.loopback else { return self.permits(address, purpose) };
         let (is_own, protocol) = match purpose {
-            SocketAddrUse::TcpBind => (own.may_bind(address), Protocol::Tcp),
-            SocketAddrUse::UdpBind => (own.may_bind(address), Protocol::Udp),
+            SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => return own.may_bind(address),
             SocketAddrUse::TcpListen => (own.may_listen(address), Protocol::Tcp),
             SocketAddrUse::TcpConnect => (own.may_reach(Protocol::Tcp, address), Protocol::Tcp),
             SocketAddrUse::UdpSend => (own.may_reach(Protocol::Udp, address), Protocol::Udp),

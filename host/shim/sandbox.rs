@@ -1,6 +1,7 @@
 //! A sandbox: what a pod's containers share, and the thread with the pod's own Store, in the
 //! pod's network namespace and on its CPUs. Knows no container.
 
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,7 @@ use crate::engine::THREAD_STACK;
 use crate::error::{Error, Result};
 use crate::model::cpuset::CpuSet;
 use crate::model::ids::SandboxId;
+use crate::model::sockets::Protocol;
 use crate::netns;
 
 /// What CreateSandbox asked for.
@@ -160,6 +162,15 @@ impl Sandbox {
 
     pub fn loopback(&self) -> Option<Arc<Loopback>> {
         self.loopback.get().cloned()
+    }
+
+    /// Where in the calling thread's namespace, once it has joined the sandbox's, the pod's server
+    /// is that listens on `known`, 127.0.0.1 or ::1 with a port; `None`: nowhere.
+    pub fn server(&self, protocol: Protocol, known: SocketAddr) -> Option<SocketAddr> {
+        match self.loopback.get() {
+            Some(own) => own.server(protocol, known),
+            None => Some(known),
+        }
     }
 
     /// Whether an own network namespace was asked for and could be made.

@@ -77,6 +77,24 @@ async fn datagrams_go_within_the_pod_and_by_its_port_on_the_host() {
 }
 
 #[tokio::test]
+async fn annotations_bound_what_sockets_reach_by_the_addresses_that_guests_name() {
+    let daemon = daemon().await;
+    let spec =
+        "containers: [{name: a, image: ./probe-p2.wasm, args: [serve, '0.0.0.0:8080', '9']}]";
+    let file = write(&daemon, "bounded", spec);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let notes = "name: bounded, annotations: {wasmpod.dev/bind: 'tcp:8080', wasmpod.dev/connect: \
+                 'tcp:127.0.0.1:8080'}";
+    std::fs::write(&file, text.replace("name: bounded", notes)).unwrap();
+    daemon.cli(&["run", "-d", &file.display().to_string()]).await;
+    says(&daemon, "bounded", "listening 127.0.0.1:8080").await;
+    let words = ["ask", "127.0.0.1:8080", "in", "--", "serve", "0.0.0.0:9090", "1", "--"];
+    let words = [&words[..], &["udp-serve", "0.0.0.0:8080", "1"]].concat();
+    let told = probe(&daemon, "bounded", &words).await;
+    assert!(told.contains("ok in") && told.matches(": ACCES").count() == 2, "{told}");
+}
+
+#[tokio::test]
 async fn a_server_of_ipv6_alone_is_reached_as_well() {
     let daemon = daemon().await;
     let (tcp, udp) = (free_port(), free_port());

@@ -12,11 +12,18 @@ use super::conf::{self, NetworkList};
 use super::namespace;
 use super::orphans::Owner;
 use super::plugin::Plugins;
-use crate::config::{Config, WithoutPlugins};
+use crate::config::{Config, Isolation, WithoutPlugins};
 use crate::model::finding::Finding;
 
 /// Takes as long as the plugins do, at most `network.status_seconds` for each.
 pub async fn examine(config: &Config) -> Vec<Finding> {
+    if config.network.isolation == Isolation::Virtual {
+        return vec![Finding::fine(
+            "pods",
+            "share the host's network, each with a loopback address of its own: network.isolation \
+             is \"virtual\"",
+        )];
+    }
     if !rustix::process::geteuid().is_root() {
         return vec![Finding::fine(
             "pods",

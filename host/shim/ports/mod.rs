@@ -76,7 +76,7 @@ impl Proxy {
 }
 
 fn live(
-    sandbox: &Sandbox,
+    sandbox: &Arc<Sandbox>,
     bound: Vec<Bound>,
     ready: oneshot::Sender<Result<()>>,
     told: oneshot::Receiver<()>,
@@ -96,7 +96,7 @@ fn live(
 }
 
 /// The runtime copies the namespace and CPUs of this thread, so they come first.
-fn settle(sandbox: &Sandbox, bound: Vec<Bound>) -> Result<tokio::runtime::Runtime> {
+fn settle(sandbox: &Arc<Sandbox>, bound: Vec<Bound>) -> Result<tokio::runtime::Runtime> {
     let doing = || Error::io("starting a pod's proxy");
     sandbox.join()?;
     sandbox.spec.cpus.as_ref().map_or(Ok(()), cpu::pin_self)?;
@@ -106,7 +106,7 @@ fn settle(sandbox: &Sandbox, bound: Vec<Bound>) -> Result<tokio::runtime::Runtim
     let turns = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let flows = udp::Flows::default();
     for Bound { port, socket } in bound {
-        let target = Target::new(sandbox, &port);
+        let target = Target::new(sandbox.clone(), &port);
         match socket {
             Socket::Tcp(listener) => {
                 let listener = tokio::net::TcpListener::from_std(listener).map_err(doing())?;

@@ -9,39 +9,34 @@ use tokio::time::timeout;
 
 use crate::model::ports::HostPort;
 use crate::model::sockets::Protocol;
-use crate::shim::loopback::Loopback;
 use crate::shim::sandbox::Sandbox;
 
 /// How long a server with a full queue is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Target {
     protocol: Protocol,
     addresses: Vec<SocketAddr>,
-    /// Of a pod in the host's namespace: knows where those are.
-    loopback: Option<Arc<Loopback>>,
+    /// Knows where those are.
+    sandbox: Arc<Sandbox>,
 }
 
 impl Target {
-    pub fn new(sandbox: &Sandbox, port: &HostPort) -> Self {
-        let loopback = sandbox.loopback();
+    pub fn new(sandbox: Arc<Sandbox>, port: &HostPort) -> Self {
         let first = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
         let given = sandbox.spec.ports.addresses.iter().copied();
         let all = first.into_iter().chain(given);
         Self {
             protocol: port.protocol,
             addresses: all.map(|ip| SocketAddr::new(ip, port.container)).collect(),
-            loopback,
+            sandbox,
         }
     }
 
     /// As they are now: where a pod's server listens is found out when it begins to.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.addresses.iter().filter_map(|address| match &self.loopback {
-            Some(own) => own.server(self.protocol, *address),
-            None => Some(*address),
-        })
+        self.addresses.iter().filter_map(|address| self.sandbox.server(self.protocol, *address))
     }
 
     /// From the calling thread's network namespace; `None`: nobody listens.

@@ -17,7 +17,7 @@ use wasmtime_wasi::p2::{Network, SocketResult, TcpSocket, UdpSocket};
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
 
 use crate::model::sockets::Protocol;
-use crate::shim::network::Guard;
+use crate::shim::network::{Guard, Unbound};
 use crate::shim::wasi::component::State;
 
 /// What a function answers: the guest's result, or why the guest ends.
@@ -136,14 +136,22 @@ fn told<T>(stock: &mut WasiSocketsCtxView<'_>, result: SocketResult<T>) -> Told<
     },))
 }
 
+fn unbound(why: Unbound) -> ErrorCode {
+    match why {
+        Unbound::Denied => ErrorCode::AccessDenied,
+        Unbound::Nowhere => ErrorCode::AddressNotBindable,
+    }
+}
+
 async fn bind_tcp(
     mut store: StoreContextMut<'_, State>,
     (socket, network, address): Bind<TcpSocket>,
 ) -> Told<()> {
     let (mut stock, guard) = parts(store.data_mut());
     let address = SocketAddr::from(address);
-    let Some(place) = guard.place(Protocol::Tcp, address) else {
-        return Ok((Err(ErrorCode::AddressNotBindable),));
+    let place = match guard.binds(Protocol::Tcp, address) {
+        Ok(place) => place,
+        Err(why) => return Ok((Err(unbound(why)),)),
     };
     let own = Resource::new_borrow(socket.rep());
     let bound = HostTcpSocket::start_bind(&mut stock, own, network, place.into()).await;
@@ -164,8 +172,9 @@ async fn bind_udp(
 ) -> Told<()> {
     let (mut stock, guard) = parts(store.data_mut());
     let address = SocketAddr::from(address);
-    let Some(place) = guard.place(Protocol::Udp, address) else {
-        return Ok((Err(ErrorCode::AddressNotBindable),));
+    let place = match guard.binds(Protocol::Udp, address) {
+        Ok(place) => place,
+        Err(why) => return Ok((Err(unbound(why)),)),
     };
     let own = Resource::new_borrow(socket.rep());
     let bound = HostUdpSocket::start_bind(&mut stock, own, network, place.into()).await;

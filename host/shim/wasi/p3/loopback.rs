@@ -18,7 +18,7 @@ use wasmtime_wasi::sockets::{
 
 use super::sockets::told;
 use crate::model::sockets::Protocol;
-use crate::shim::network::Guard;
+use crate::shim::network::{Guard, Unbound};
 use crate::shim::wasi::component::State;
 
 /// What a function answers: the guest's result, or why the guest ends.
@@ -91,6 +91,13 @@ fn of_store<T>(store: &Accessor<State>, result: SocketResult<T>) -> Told<T> {
     })
 }
 
+fn unbound(why: Unbound) -> ErrorCode {
+    match why {
+        Unbound::Denied => ErrorCode::AccessDenied,
+        Unbound::Nowhere => ErrorCode::AddressNotBindable,
+    }
+}
+
 async fn bind_tcp(
     mut store: StoreContextMut<'_, State>,
     (socket, address): (Tcp, IpSocketAddress),
@@ -105,8 +112,9 @@ async fn put_tcp(
     address: SocketAddr,
 ) -> wasmtime::Result<Result<(), ErrorCode>> {
     let (mut stock, guard) = parts(state);
-    let Some(place) = guard.place(Protocol::Tcp, address) else {
-        return Ok(Err(ErrorCode::AddressNotBindable));
+    let place = match guard.binds(Protocol::Tcp, address) {
+        Ok(place) => place,
+        Err(why) => return Ok(Err(unbound(why))),
     };
     let own = Resource::new_borrow(socket.rep());
     let bound = HostTcpSocket::bind(&mut stock, own, place.into()).await;
@@ -161,8 +169,9 @@ async fn bind_udp(
 ) -> Told<()> {
     let (mut stock, guard) = parts(store.data_mut());
     let address = SocketAddr::from(address);
-    let Some(place) = guard.place(Protocol::Udp, address) else {
-        return Ok((Err(ErrorCode::AddressNotBindable),));
+    let place = match guard.binds(Protocol::Udp, address) {
+        Ok(place) => place,
+        Err(why) => return Ok((Err(unbound(why)),)),
     };
     let own = Resource::new_borrow(socket.rep());
     let bound = HostUdpSocket::bind(&mut stock, own, place.into()).await;
