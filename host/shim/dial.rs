@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::container::on_thread;
 use super::sandbox::Sandbox;
 use crate::error::{Error, Result};
+use crate::model::sockets::Protocol;
 
 /// How long a connection to one address may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -20,7 +21,7 @@ const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6A
 pub async fn dial(sandbox: Arc<Sandbox>, port: u16) -> Result<TcpStream> {
     on_thread("w-dial", move || {
         sandbox.join()?;
-        connect(port).map_err(|error| match error.kind() {
+        connect(&sandbox, port).map_err(|error| match error.kind() {
             io::ErrorKind::ConnectionRefused => {
                 Error::Precondition(format!("nothing in the pod listens on port {port}"))
             }
@@ -31,10 +32,15 @@ pub async fn dial(sandbox: Arc<Sandbox>, port: u16) -> Result<TcpStream> {
 }
 
 /// What the first address says counts when none answers.
-fn connect(port: u16) -> io::Result<TcpStream> {
+fn connect(sandbox: &Sandbox, port: u16) -> io::Result<TcpStream> {
     let mut first = None;
     for address in LOOPBACK {
-        match TcpStream::connect_timeout(&SocketAddr::new(address, port), PATIENCE) {
+        let known = SocketAddr::new(address, port);
+        let connected = match sandbox.server(Protocol::Tcp, known) {
+            Some(address) => TcpStream::connect_timeout(&address, PATIENCE),
+            None => Err(io::ErrorKind::ConnectionRefused.into()),
+        };
+        match connected {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
                 return Ok(stream);

@@ -1,9 +1,10 @@
 //! Pods without network namespaces: each has a loopback address of its own and sees 127.0.0.1.
 
-use std::io::ErrorKind;
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::{TcpListener, UdpSocket};
+use std::process::Stdio;
 
-use super::kit::{asked, asked_by_udp, free_port, got, local, run, says, write};
+use super::kit::{ask, asked, asked_by_udp, free_port, got, local, run, says, write};
 use crate::support::{self, Daemon};
 
 async fn daemon() -> Daemon {
@@ -74,6 +75,38 @@ async fn datagrams_go_within_the_pod_and_by_its_port_on_the_host() {
         .try_cli(&["exec", "--timeout", "1", "udp", "--", "/probe-p2.wasm", "udp-ask", &at, "x"])
         .await;
     assert_eq!(host.recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+/// What `wasmpod port-forward` to a port of the pod brings for "x"; nothing where it leads nowhere.
+async fn forwarded(daemon: &Daemon, pod: &str, port: u16) -> String {
+    let mut command = daemon.command(&["port-forward", pod, &format!("0:{port}")]);
+    let call = move || {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let line = lines.find(|line| line.contains("127.0.0.1:")).unwrap();
+        let (_, rest) = line.split_once("127.0.0.1:").unwrap();
+        let local: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        let answer = ask(super::kit::local(local.parse().unwrap()), b"x").unwrap_or_default();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        String::from_utf8(answer).unwrap()
+    };
+    tokio::task::spawn_blocking(call).await.unwrap()
+}
+
+#[tokio::test]
+async fn forwarded_ports_lead_to_the_pods_servers_and_never_to_the_hosts() {
+    let daemon = daemon().await;
+    let spec =
+        "containers: [{name: a, image: ./probe-p2.wasm, args: [serve, '0.0.0.0:8080', '9']}]";
+    run(&daemon, &[], "forwarded", spec).await;
+    says(&daemon, "forwarded", "listening").await;
+    assert_eq!(forwarded(&daemon, "forwarded", 8080).await, "x");
+    let host = TcpListener::bind("127.0.0.1:0").unwrap();
+    host.set_nonblocking(true).unwrap();
+    let port = host.local_addr().unwrap().port();
+    assert_eq!(forwarded(&daemon, "forwarded", port).await, "");
+    assert_eq!(host.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 }
 
 #[tokio::test]
