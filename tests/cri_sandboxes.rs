@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::support;
-use crate::support::{Daemon, eventually_async};
+use crate::support::{Daemon, container, eventually_async, sandbox};
 use tonic::Code;
 use wasmpod::proto::cri::{self, PodSandboxState};
 
@@ -55,21 +55,40 @@ async fn what_is_not_given_is_unimplemented_and_named() {
     let daemon = Daemon::start().await;
     let mut client = daemon.runtime();
     let statuses = [
-        ("Exec", client.exec(cri::ExecRequest::default()).await.unwrap_err()),
-        ("Attach", client.attach(cri::AttachRequest::default()).await.unwrap_err()),
         ("CheckpointContainer", {
             let request = cri::CheckpointContainerRequest::default();
             client.checkpoint_container(request).await.unwrap_err()
         }),
-        ("StreamContainers", {
-            let request = cri::StreamContainersRequest::default();
-            client.stream_containers(request).await.unwrap_err()
+        ("CheckpointPod", {
+            let request = cri::CheckpointPodRequest::default();
+            client.checkpoint_pod(request).await.unwrap_err()
         }),
     ];
     for (name, status) in statuses {
         assert_eq!(status.code(), Code::Unimplemented, "{name}");
         assert!(status.message().contains(name), "{status:?}");
     }
+}
+
+#[tokio::test]
+async fn lists_come_as_streams_too() {
+    let daemon = Daemon::start().await;
+    let image = daemon.import("hello").await;
+    let pod = daemon.run_pod(sandbox("listed")).await;
+    let container = pod.create(container("main", &image)).await;
+    let mut client = daemon.runtime();
+    let pods = client.stream_pod_sandboxes(cri::StreamPodSandboxesRequest::default());
+    let mut pods = pods.await.unwrap().into_inner();
+    let pods = pods.message().await.unwrap().unwrap().pod_sandboxes;
+    assert_eq!(pods.iter().map(|found| &found.id).collect::<Vec<_>>(), [&pod.id]);
+    let containers = client.stream_containers(cri::StreamContainersRequest::default());
+    let mut containers = containers.await.unwrap().into_inner();
+    let found = containers.message().await.unwrap().unwrap().containers;
+    assert_eq!(found.iter().map(|found| &found.id).collect::<Vec<_>>(), [&container.id]);
+    assert!(containers.message().await.unwrap().is_none());
+    let images = daemon.images().stream_images(cri::StreamImagesRequest::default()).await;
+    let images = images.unwrap().into_inner().message().await.unwrap().unwrap().images;
+    assert_eq!(images.iter().flat_map(|found| &found.repo_tags).collect::<Vec<_>>(), [&image]);
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
+use super::chunks::{Chunks, chunks};
 use super::convert::image;
-use super::runtime_service::not_given;
 use super::service::{Service, answer, now};
 use crate::error::{Error, Result as Outcome};
 use crate::image::{Image, Usage};
@@ -26,14 +26,7 @@ fn reference(spec: Option<ImageSpec>) -> String {
 #[tonic::async_trait]
 impl ImageService for Service {
     async fn list_images(&self, request: Request<ListImagesRequest>) -> Answer<ListImagesResponse> {
-        let wanted = reference(request.into_inner().filter.and_then(|filter| filter.image));
-        let images = self.runtime.images();
-        let found = if wanted.is_empty() {
-            images.list()
-        } else {
-            images.get(&wanted).into_iter().collect()
-        };
-        let images = found.iter().map(|found| image::item(found)).collect();
+        let images = self.listed(request.into_inner().filter);
         Ok(Response::new(ListImagesResponse { images }))
     }
 
@@ -70,17 +63,29 @@ impl ImageService for Service {
         answer(self.filesystems().await)
     }
 
-    type StreamImagesStream = tokio_stream::Empty<Result<StreamImagesResponse, Status>>;
+    type StreamImagesStream = Chunks<StreamImagesResponse>;
 
     async fn stream_images(
         &self,
-        _: Request<StreamImagesRequest>,
+        request: Request<StreamImagesRequest>,
     ) -> Answer<Self::StreamImagesStream> {
-        not_given("StreamImages")
+        let images = self.listed(request.into_inner().filter);
+        Ok(Response::new(chunks(images, |images| StreamImagesResponse { images })))
     }
 }
 
 impl Service {
+    fn listed(&self, filter: Option<ImageFilter>) -> Vec<crate::proto::cri::Image> {
+        let wanted = reference(filter.and_then(|filter| filter.image));
+        let images = self.runtime.images();
+        let found = if wanted.is_empty() {
+            images.list()
+        } else {
+            images.get(&wanted).into_iter().collect()
+        };
+        found.iter().map(|found| image::item(found)).collect()
+    }
+
     /// The kubelet reads the first of each list, and takes them for one file system when their
     /// mount points are the same text.
     async fn filesystems(&self) -> Outcome<cri::ImageFsInfoResponse> {

@@ -2,6 +2,7 @@
 //! into gRPC codes. The only part, with the agent and the command line as clients, that names
 //! CRI's messages.
 
+mod chunks;
 pub mod client;
 pub mod codes;
 mod containers;

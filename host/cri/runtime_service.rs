@@ -5,6 +5,7 @@ use std::future::Future;
 
 use tonic::{Request, Response, Status};
 
+use super::chunks::{Chunks, chunks};
 use super::events::Events;
 use super::service::{Service, answer};
 use crate::error::Result as Outcome;
@@ -15,7 +16,7 @@ use crate::proto::cri::*;
 type Answer<T> = Result<Response<T>, Status>;
 type Nothing<T> = tokio_stream::Empty<Result<T, Status>>;
 
-pub(super) fn not_given<T>(rpc: &str) -> Answer<T> {
+fn not_given<T>(rpc: &str) -> Answer<T> {
     Err(Status::unimplemented(format!("{rpc} is not implemented by wasmpod")))
 }
 
@@ -242,40 +243,64 @@ impl RuntimeService for Service {
         not_given("UpdatePodSandboxResources")
     }
 
-    type StreamPodSandboxesStream = Nothing<StreamPodSandboxesResponse>;
+    type StreamPodSandboxesStream = Chunks<StreamPodSandboxesResponse>;
 
     async fn stream_pod_sandboxes(
         &self,
-        _: Request<StreamPodSandboxesRequest>,
+        request: Request<StreamPodSandboxesRequest>,
     ) -> Answer<Self::StreamPodSandboxesStream> {
-        not_given("StreamPodSandboxes")
+        self.scoped(request, async |scope, request| {
+            let request = ListPodSandboxRequest { filter: request.filter };
+            let list = self.answer_list_pod_sandbox(scope, request).await?;
+            Ok(chunks(list.items, |pod_sandboxes| StreamPodSandboxesResponse { pod_sandboxes }))
+        })
+        .await
     }
 
-    type StreamContainersStream = Nothing<StreamContainersResponse>;
+    type StreamContainersStream = Chunks<StreamContainersResponse>;
 
     async fn stream_containers(
         &self,
-        _: Request<StreamContainersRequest>,
+        request: Request<StreamContainersRequest>,
     ) -> Answer<Self::StreamContainersStream> {
-        not_given("StreamContainers")
+        self.scoped(request, async |scope, request| {
+            let request = ListContainersRequest { filter: request.filter };
+            let list = self.answer_list_containers(scope, request).await?;
+            Ok(chunks(list.containers, |containers| StreamContainersResponse { containers }))
+        })
+        .await
     }
 
-    type StreamContainerStatsStream = Nothing<StreamContainerStatsResponse>;
+    type StreamContainerStatsStream = Chunks<StreamContainerStatsResponse>;
 
     async fn stream_container_stats(
         &self,
-        _: Request<StreamContainerStatsRequest>,
+        request: Request<StreamContainerStatsRequest>,
     ) -> Answer<Self::StreamContainerStatsStream> {
-        not_given("StreamContainerStats")
+        self.scoped(request, async |scope, request| {
+            let request = ListContainerStatsRequest { filter: request.filter };
+            let list = self.answer_list_container_stats(scope, request).await?;
+            Ok(chunks(list.stats, |container_stats| StreamContainerStatsResponse {
+                container_stats,
+            }))
+        })
+        .await
     }
 
-    type StreamPodSandboxStatsStream = Nothing<StreamPodSandboxStatsResponse>;
+    type StreamPodSandboxStatsStream = Chunks<StreamPodSandboxStatsResponse>;
 
     async fn stream_pod_sandbox_stats(
         &self,
-        _: Request<StreamPodSandboxStatsRequest>,
+        request: Request<StreamPodSandboxStatsRequest>,
     ) -> Answer<Self::StreamPodSandboxStatsStream> {
-        not_given("StreamPodSandboxStats")
+        self.scoped(request, async |scope, request| {
+            let request = ListPodSandboxStatsRequest { filter: request.filter };
+            let list = self.answer_list_pod_sandbox_stats(scope, request).await?;
+            Ok(chunks(list.stats, |pod_sandbox_stats| StreamPodSandboxStatsResponse {
+                pod_sandbox_stats,
+            }))
+        })
+        .await
     }
 
     type GetContainerEventsStream = Events;
