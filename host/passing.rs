@@ -155,8 +155,9 @@ mod tests {
     #[tokio::test]
     async fn a_message_arrives_whole_with_its_descriptors() {
         let (one, other) = UnixStream::pair().unwrap();
-        let (mut outlet, _inlet) = halves(one);
+        let (mut outlet, own) = halves(one);
         let (_outlet, mut inlet) = halves(other);
+        drop(own);
         let (mut reader, writer) = std::io::pipe().unwrap();
         let long = argv("x".repeat(1 << 20));
         let sending = tokio::spawn(async move {

@@ -176,7 +176,6 @@ fn devices_and_special_mounts_are_refused_by_name() {
         ("image", at(|mount| mount.image = Some(cri::ImageSpec::default()))),
         ("uidMappings", at(|mount| mount.uid_mappings = vec![cri::IdMapping::default()])),
         ("mount_options", at(|mount| mount.mount_options = vec!["noexec".into()])),
-        ("tty", cri::ContainerConfig { tty: true, ..Default::default() }),
     ] {
         let error = container(&config).expect_err(says).to_string();
         assert!(error.contains(says), "{says}: {error}");

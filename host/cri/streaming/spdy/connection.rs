@@ -197,11 +197,7 @@ impl Reader {
         // Of a data frame whose end has not come yet.
         let mut rest: Option<(u32, Last, usize)> = None;
         loop {
-            while let Some(step) =
-                self.step(&mut buffer, &mut rest).await.map_err(io::Error::other)?
-            {
-                let () = step;
-            }
+            while self.step(&mut buffer, &mut rest).await.map_err(io::Error::other)? {}
             buffer.reserve(READ);
             if read.read_buf(&mut buffer).await? == 0 {
                 return Ok(());
@@ -209,23 +205,23 @@ impl Reader {
         }
     }
 
-    /// Takes what is there of the next frame; `None` when more has to come first.
+    /// Takes what is there of the next frame; false when more has to come first.
     async fn step(
         &mut self,
         buffer: &mut BytesMut,
         rest: &mut Option<(u32, Last, usize)>,
-    ) -> Result<Option<()>, Fault> {
+    ) -> Result<bool, Fault> {
         if let Some((stream, last, missing)) = *rest {
             if buffer.is_empty() && missing > 0 {
-                return Ok(None);
+                return Ok(false);
             }
             let piece = buffer.split_to(missing.min(buffer.len())).freeze();
             let missing = missing - piece.len();
             *rest = (missing > 0).then_some((stream, last, missing));
             self.data(stream, piece, if missing > 0 { Last::No } else { last }).await;
-            return Ok(Some(()));
+            return Ok(true);
         }
-        let Some(first) = buffer.first_chunk::<HEAD>() else { return Ok(None) };
+        let Some(first) = buffer.first_chunk::<HEAD>() else { return Ok(false) };
         match frame::head(*first)? {
             Head::Data { stream, last, length } => {
                 buffer.advance(HEAD);
@@ -233,14 +229,14 @@ impl Reader {
             }
             Head::Control { kind, flags, length } => {
                 if buffer.len() < HEAD + length {
-                    return Ok(None);
+                    return Ok(false);
                 }
                 buffer.advance(HEAD);
                 let payload = buffer.split_to(length);
                 self.control(frame::control(kind, flags, &payload)?).await?;
             }
         }
-        Ok(Some(()))
+        Ok(true)
     }
 
     async fn data(&mut self, stream: u32, piece: Bytes, last: Last) {
@@ -270,9 +266,8 @@ impl Reader {
                 self.data(stream, Bytes::new(), last).await;
             }
             Control::RstStream { stream } => {
-                if let Some(reset) = self.streams.remove(&stream).and_then(|e| e.reset.upgrade()) {
-                    reset.store(true, Ordering::Relaxed);
-                }
+                let writer = self.streams.remove(&stream).and_then(|entry| entry.reset.upgrade());
+                writer.inspect(|reset| reset.store(true, Ordering::Relaxed));
             }
             Control::Ping { id } => {
                 let is_own = (id % 2 == 1) == (self.role == Role::Client);
