@@ -89,7 +89,7 @@ impl Service {
     /// The kubelet reads the first of each list, and takes them for one file system when their
     /// mount points are the same text.
     async fn filesystems(&self) -> Outcome<cri::ImageFsInfoResponse> {
-        let images = self.runtime.images().usage()?;
+        let images = self.runtime.images().usage().await?;
         let (roots, size) = self.runtime.writable_usage().await;
         let is_one = device(&roots) == device(&images.mountpoint);
         let mountpoint = if is_one { images.mountpoint.clone() } else { roots };

@@ -162,8 +162,9 @@ impl ImageStore {
     }
 
     /// What images and machine code take on disk. Counted anew only after a change.
-    pub fn usage(&self) -> Result<Usage> {
-        let Footprint { bytes, inodes } = self.shared.usage();
+    pub async fn usage(&self) -> Result<Usage> {
+        let shared = self.shared.clone();
+        let Footprint { bytes, inodes } = blocking(move || Ok(shared.usage())).await?;
         Ok(Usage { mountpoint: self.shared.folders.images.clone(), bytes, inodes })
     }
 

@@ -300,13 +300,13 @@ async fn images_share_what_they_have_in_common_and_removal_keeps_the_others() {
 async fn usage_follows_what_is_there() {
     let kit = Kit::new();
     let store = kit.store().await;
-    let empty = store.usage().unwrap();
+    let empty = store.usage().await.unwrap();
     store.import(&kit.file("a.wasm", module(10)), "a").await.unwrap();
-    let full = store.usage().unwrap();
+    let full = store.usage().await.unwrap();
     assert!(full.bytes > empty.bytes && full.inodes > empty.inodes);
     assert!(full.mountpoint.is_dir());
     store.remove("a", |_| false).await.unwrap();
-    assert_eq!(store.usage().unwrap().inodes, empty.inodes);
+    assert_eq!(store.usage().await.unwrap().inodes, empty.inodes);
 }
 
 #[tokio::test]

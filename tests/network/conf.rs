@@ -4,8 +4,8 @@ use serde_json::json;
 use wasmpod::proto::cri;
 use wasmpod::proto::cri::runtime_service_client::RuntimeServiceClient;
 
-use super::kit::{Net, addresses, networked, possible};
-use crate::support::{Daemon, eventually_async};
+use super::kit::{Net, addresses, networked, plugins, possible};
+use crate::support::{Daemon, Pod, eventually_async};
 
 async fn condition(
     mut client: RuntimeServiceClient<tonic::transport::Channel>,
@@ -122,4 +122,49 @@ esac"#,
     pod.remove().await;
     let del = asked().lines().find(|line| line.starts_with("DEL")).unwrap().to_owned();
     assert!(del.contains("\"prevResult\":{") && del.contains("192.0.2.7"), "{del}");
+}
+
+/// host-local, which notes what it is asked.
+const IPAM: &str = r#"
+input=$(cat)
+echo "$CNI_COMMAND $input" >> "$(dirname "$0")/asked"
+[ "$CNI_COMMAND" = STATUS ] || echo "$input" | "#;
+
+#[tokio::test]
+async fn real_plugins_are_asked_in_the_highest_version_that_they_know() {
+    if !possible() {
+        return;
+    }
+    let version = std::process::Command::new(plugins().join("bridge"))
+        .env("CNI_COMMAND", "VERSION")
+        .output()
+        .unwrap();
+    // Debian's know 1.0.0, current ones 1.1.0.
+    let is_current = String::from_utf8(version.stdout).unwrap().contains("\"1.1.0\"");
+    let net = Net::new();
+    net.script("noting-ipam", &format!("{IPAM}{}", plugins().join("host-local").display()));
+    let mut bridge = net.bridge_plugin();
+    bridge["ipam"]["type"] = json!("noting-ipam");
+    let list = json!({
+        "cniVersion": "0.4.0", "cniVersions": ["1.0.0", "1.1.0"], "name": net.name(),
+        "plugins": [bridge],
+    });
+    std::fs::write(net.conf_dir().join("1.conflist"), list.to_string()).unwrap();
+    let configuration = format!("{}garbage = \"at-start\"\n", net.configuration());
+    let mut daemon = Daemon::start_with(&configuration).await;
+    assert!(condition(daemon.runtime()).await.status);
+    let asked = || std::fs::read_to_string(net.bin().join("asked")).unwrap_or_default();
+    assert_eq!(asked().contains("STATUS {"), is_current, "{}", asked());
+    let pod = daemon.run_pod(networked("kept")).await;
+    let add = asked().lines().find(|line| line.starts_with("ADD")).unwrap().to_owned();
+    let version = if is_current { "1.1.0" } else { "1.0.0" };
+    assert!(add.contains(&format!("\"cniVersion\":\"{version}\"")), "{add}");
+    // GC, of those that know it, takes nothing from a pod that is there.
+    let reserved = net.reserved();
+    daemon.restart().await;
+    let pod = Pod { client: daemon.runtime(), ..pod };
+    assert_eq!(net.reserved(), reserved);
+    assert_eq!(reserved.len(), 2);
+    pod.remove().await;
+    assert_eq!(net.reserved(), Vec::<std::net::IpAddr>::new());
 }

@@ -13,7 +13,8 @@ use wasmpod::proto::cri;
 
 use crate::support::{self, Daemon, Pod};
 
-/// Where Debian has them; CNI_PLUGINS names other ones, as tests/conformance/build-cni-plugins.sh makes.
+/// Where Debian has them. CNI_PLUGINS names other ones, as scripts/test.sh does with the current
+/// ones that tests/conformance/build-cni-plugins.sh makes.
 const PLUGINS: &str = "/usr/lib/cni";
 
 pub fn plugins() -> PathBuf {
