@@ -12,6 +12,9 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 
 use crate::error::{Error, Result};
 
+/// The lowest port that anybody may listen on, of the calling thread's namespace.
+const FIRST_FREE_PORT: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+
 /// Moves the calling thread into a new network namespace with loopback up, and returns the
 /// namespace. `None` where that is not permitted: the thread then stays where it was.
 pub fn make() -> Result<Option<OwnedFd>> {
@@ -24,6 +27,9 @@ pub fn make() -> Result<Option<OwnedFd>> {
         Err(errno) => return Err(Error::sys("making a network namespace")(errno)),
     }
     bring_loopback_up().map_err(Error::sys("bringing loopback up"))?;
+    // Ports are the namespace's own, so its containers need not be root for the low ones
+    // (containerd's enable_unprivileged_ports). Where /proc/sys is not to be written, they do.
+    let _ = std::fs::write(FIRST_FREE_PORT, "0");
     rustix::fs::open("/proc/thread-self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map(Some)
         .map_err(Error::sys("opening the network namespace"))
@@ -68,6 +74,9 @@ mod tests {
             let namespace = make().expect("asks the kernel");
             // Where namespaces are not permitted there is nothing to show.
             let namespace = namespace?;
+            if rustix::process::geteuid().is_root() {
+                assert_eq!(std::fs::read_to_string(FIRST_FREE_PORT).expect("reads").trim(), "0");
+            }
             let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback is up");
             Some((namespace, listener))
         })

@@ -27,4 +27,4 @@ pub const OWN_DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/own.
 
 /// The versions of shim.proto that this build speaks, as daemon and as shim, the newest first.
 /// Whoever adds one keeps the one before: an upgraded daemon serves the shims that it finds.
-pub const SHIM_PROTOCOLS: [u32; 1] = [1];
+pub const SHIM_PROTOCOLS: [u32; 2] = [2, 1];

@@ -30,5 +30,6 @@ mod shim_process;
 mod sockets;
 mod streaming;
 mod stuck;
+mod users;
 mod walls;
 mod working_dir;

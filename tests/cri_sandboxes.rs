@@ -39,7 +39,7 @@ async fn the_runtime_says_what_it_is_and_can() {
     let handlers: Vec<_> = status.runtime_handlers.iter().map(|h| h.name.as_str()).collect();
     assert_eq!(handlers, ["", "wasm", "wasm-isolated"]);
     assert!(status.runtime_handlers.iter().all(|h| h.features.unwrap().recursive_read_only_mounts));
-    assert!(!status.features.unwrap().supplemental_groups_policy);
+    assert!(status.features.unwrap().supplemental_groups_policy);
     assert!(status.info["config"].contains("max_pods"));
 
     let config = client.runtime_config(cri::RuntimeConfigRequest {}).await.unwrap().into_inner();
@@ -207,13 +207,13 @@ async fn a_realm_sees_its_own_pods_unless_it_asks_for_all() {
 #[tokio::test]
 async fn what_cannot_be_given_is_refused_by_name_and_leaves_nothing() {
     let daemon = Daemon::start().await;
-    let mut as_user = support::sandbox("user");
-    let context = as_user.linux.as_mut().and_then(|linux| linux.security_context.as_mut()).unwrap();
-    context.run_as_user = Some(cri::Int64Value { value: 1000 });
+    let mut privileged = support::sandbox("privileged");
+    let linux = privileged.linux.as_mut().unwrap();
+    linux.security_context.as_mut().unwrap().privileged = true;
     let plain = || support::sandbox("plain");
     let nameless = cri::PodSandboxConfig { metadata: None, ..plain() };
     for (config, handler, says) in [
-        (as_user, "", "run_as_user = 1000"),
+        (privileged, "", "privileged"),
         (nameless, "", "metadata"),
         (plain(), "no-such", "no-such"),
         (plain(), "wasm-shared", "wasm-shared"),

@@ -12,3 +12,4 @@ mod kills;
 pub mod kit;
 mod machine_code;
 mod verbs;
+mod volumes;

@@ -152,6 +152,55 @@ async fn a_request_over_the_memory_limit_ends_alone() {
 }
 
 #[tokio::test]
+async fn connections_at_once_are_served_by_a_thread_for_each_cpu() {
+    let daemon = Daemon::start().await;
+    let (web, port) = serve(&daemon, "web", "").await;
+    let at = port.at();
+    let helpers = || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.shims()[0])).unwrap();
+        let names = tasks
+            .flatten()
+            .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|name| name.starts_with("h-")).count()
+    };
+    assert_eq!(get(at, "/count").await.body, "1\n");
+    assert_eq!(helpers(), 0, "one client at a time needs no help");
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let ask = |stream: &mut TcpStream, path: &str| {
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: pod\r\n\r\n").unwrap();
+        let mut text = Vec::new();
+        while !text.ends_with(b"0\r\n\r\n") {
+            let mut piece = [0; 256];
+            let read = stream.read(&mut piece).unwrap();
+            assert!(read > 0, "closed");
+            text.extend(&piece[..read]);
+        }
+        assert!(text.starts_with(b"HTTP/1.1 200"), "{}", text.escape_ascii());
+    };
+    let mut clients: Vec<_> = (0..8).map(|_| TcpStream::connect(at).unwrap()).collect();
+    clients.iter_mut().for_each(|client| ask(client, "/count"));
+    assert_eq!(helpers(), cpus.min(4) - 1);
+    // Helpers whose clients have gone go too, and come again.
+    drop(clients);
+    eventually("helpers go", || (helpers() == 0).then_some(())).await;
+    let mut clients: Vec<_> = (0..8).map(|_| TcpStream::connect(at).unwrap()).collect();
+    clients.iter_mut().for_each(|client| ask(client, "/count"));
+    assert_eq!(helpers(), cpus.min(4) - 1);
+    // What they have under way is finished by a stop.
+    let slow: Vec<_> = clients
+        .into_iter()
+        .map(|mut client| std::thread::spawn(move || ask(&mut client, "/slow")))
+        .collect();
+    eventually("all are asked", || {
+        (web.log().text("stdout").matches("asked for /slow").count() == 8).then_some(())
+    })
+    .await;
+    web.stop(20).await;
+    slow.into_iter().for_each(|slow| slow.join().unwrap());
+    assert_eq!((web.exit().await.exit_code, helpers()), (0, 0));
+}
+
+#[tokio::test]
 async fn instances_are_shared_as_far_as_the_annotation_says() {
     let daemon = Daemon::start().await;
     let (_web, port) = serve(&daemon, "web", ",reuse=3").await;
@@ -233,6 +282,93 @@ async fn outgoing_requests_go_by_the_container_s_names_and_its_policy() {
     let denied = get(port.at(), "/fetch?http://elsewhere.test/").await;
     assert_eq!((denied.status, denied.body.as_str()), (502, "ErrorCode::HttpRequestDenied\n"));
     assert_eq!(get(port.at(), "/look?backend.test").await.body, "127.0.0.1\n");
+}
+
+/// Somebody who answers HTTPS requests as backend.test, by a certificate that says so itself.
+struct Backend {
+    process: std::process::Child,
+    certificate: std::path::PathBuf,
+    at: SocketAddr,
+}
+
+impl Backend {
+    /// `None`, said aloud, without openssl.
+    async fn start(folder: &std::path::Path) -> Option<Self> {
+        let (key, certificate) = (folder.join("key.pem"), folder.join("cert.pem"));
+        let port = Port::new();
+        let at = port.at();
+        let openssl = |arguments: &[&str]| {
+            let mut command = std::process::Command::new("openssl");
+            command.args(arguments).stdout(std::process::Stdio::null());
+            command.stderr(std::process::Stdio::null());
+            command
+        };
+        let made = openssl(&[
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=backend.test",
+            "-addext",
+            "subjectAltName=DNS:backend.test",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+        ])
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .status();
+        if !made.is_ok_and(|made| made.success()) {
+            eprintln!("SKIPPED: HTTPS needs openssl");
+            return None;
+        }
+        let mut server = openssl(&["s_server", "-quiet", "-www", "-accept", &at.to_string()]);
+        let process = server.arg("-key").arg(&key).arg("-cert").arg(&certificate).spawn().unwrap();
+        let backend = Self { process, certificate, at };
+        eventually("it listens", || TcpStream::connect(at).ok().map(drop)).await;
+        Some(backend)
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[tokio::test]
+async fn an_encrypted_request_trusts_whom_the_container_trusts() {
+    let daemon = Daemon::start().await;
+    let Some(backend) = Backend::start(daemon.path()).await else { return };
+    let image = daemon.import("web").await;
+    let hosts = daemon.path().join("hosts");
+    std::fs::write(&hosts, "127.0.0.1 backend.test other.test\n").unwrap();
+    for (authorities, fetched) in [(true, 200), (false, 502)] {
+        let port = Port::new();
+        let pod = daemon.run_pod(pod("fetches", &[("http.web", port.number.to_string())])).await;
+        let mut config = container("web", &image);
+        config.mounts.push(support::mount(&hosts, "/etc/hosts"));
+        if authorities {
+            let place = "/etc/ssl/certs/ca-certificates.crt";
+            config.mounts.push(support::mount_read_only(&backend.certificate, place));
+        }
+        let _web = pod.run(config).await;
+        let fetch = |host: &str| format!("/fetch?https://{host}:{}/", backend.at.port());
+        // Twice: the second time the authorities are known.
+        for _ in 0..2 {
+            let answer = get(port.at(), &fetch("backend.test")).await;
+            assert_eq!(answer.status, fetched, "{answer:?}");
+        }
+        assert_eq!(get(port.at(), &fetch("other.test")).await.status, 502, "not its name");
+    }
 }
 
 #[tokio::test]

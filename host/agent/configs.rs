@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, VolumeMount};
 use super::env::{self, Environment, PodFacts};
 use super::quantity::{self, Qos};
 use super::record::{PodDirs, Record};
+use super::security::ImageUser;
 use super::volumes::Volumes;
 use super::{hosts, node, ports, security, sub_path};
 use crate::error::{Error, Result};
@@ -101,6 +102,7 @@ pub struct Making {
     pub image_id: String,
     /// The name that was resolved to it.
     pub image_name: String,
+    pub image_user: ImageUser,
     /// The sandbox's, the first first; empty on the host's network and with loopback alone.
     pub addresses: Vec<String>,
 }
@@ -155,7 +157,7 @@ pub fn container(
         log_path: log_path.to_string_lossy().into_owned(),
         stdin: container.stdin == Some(true),
         stdin_once: container.stdin_once == Some(true),
-        linux: Some(linux(record, container)?),
+        linux: Some(linux(record, container, &making.image_user)?),
         envs: environment
             .into_pairs()
             .into_iter()
@@ -195,14 +197,20 @@ fn annotations(record: &Record, container: &Container, attempt: u32) -> HashMap<
     annotations
 }
 
-fn linux(record: &Record, container: &Container) -> Result<cri::LinuxContainerConfig> {
+fn linux(
+    record: &Record,
+    container: &Container,
+    image: &ImageUser,
+) -> Result<cri::LinuxContainerConfig> {
     let spec = record.manifest.spec()?;
     let wanted = quantity::wanted(container.resources.as_ref(), "resources")?;
     let (cpu_period, cpu_quota) = wanted.cpu_quota();
     let qos = Qos::of(record.manifest.containers().map(|(_, container)| container));
     let memory = wanted.memory_request.unwrap_or(0);
-    let security =
-        security::to_cri(container.security_context.as_ref(), spec.security_context.as_ref());
+    let (own, of_pod) = (container.security_context.as_ref(), spec.security_context.as_ref());
+    let who = format!("pod: {:?}, container: {}", record.title(), container.name);
+    security::check_non_root(own, of_pod, (image, &who))?;
+    let security = security::to_cri(own, of_pod, image);
     Ok(cri::LinuxContainerConfig {
         resources: Some(cri::LinuxContainerResources {
             cpu_period,

@@ -8,6 +8,7 @@ use super::events::{self, Event};
 use super::logs::tail;
 use super::observe::{Attempt, Observation};
 use super::ports::host_side;
+use super::security::ImageUser;
 use super::status::Waiting;
 use super::stopping::Stopper;
 use super::sync::{Actions, Phase, Role};
@@ -234,7 +235,13 @@ impl Worker {
         let (record, dirs) = (self.record.clone(), self.pod.dirs.clone());
         let volumes = self.volumes.clone().unwrap_or_default();
         let addresses = self.tools.remote.addresses(sandbox).await.map_err(config_error)?;
-        let making = Making { name: name.to_owned(), attempt, image_id, image_name, addresses };
+        let known = self.tools.remote.image(&image_id).await.map_err(config_error)?;
+        let image_user = known.map_or_else(ImageUser::default, |image| ImageUser {
+            uid: image.uid.map(|uid| uid.value),
+            name: image.username,
+        });
+        let making =
+            Making { name: name.to_owned(), attempt, image_id, image_name, image_user, addresses };
         let (config, sandbox_config) = store::blocking(move || {
             let config = configs::container(&record, &dirs, &volumes, &making)?;
             Ok((config, configs::sandbox(&record, &dirs, 0)?))

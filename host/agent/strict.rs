@@ -42,7 +42,14 @@ const POD: &[&str] = &[
     "spec.runtimeClassName",
     "spec.schedulerName",
     "spec.securityContext.appArmorProfile",
+    "spec.securityContext.fsGroup",
+    "spec.securityContext.fsGroupChangePolicy",
+    "spec.securityContext.runAsGroup",
+    "spec.securityContext.runAsNonRoot",
+    "spec.securityContext.runAsUser",
     "spec.securityContext.seccompProfile",
+    "spec.securityContext.supplementalGroups",
+    "spec.securityContext.supplementalGroupsPolicy",
     "spec.subdomain",
     "spec.terminationGracePeriodSeconds",
     "spec.tolerations",
@@ -81,6 +88,9 @@ const CONTAINER: &[&str] = &[
     "securityContext.privileged",
     "securityContext.procMount",
     "securityContext.readOnlyRootFilesystem",
+    "securityContext.runAsGroup",
+    "securityContext.runAsNonRoot",
+    "securityContext.runAsUser",
     "securityContext.seccompProfile",
     "stdin",
     "stdinOnce",
@@ -321,10 +331,9 @@ mod tests {
             "spec.containers[0].livenessProbe is not supported yet"
         );
         assert_eq!(
-            error_of(
-                json!({"initContainers": [{"name": "a", "securityContext": {"runAsUser": 0}}]})
-            ),
-            "spec.initContainers[0].securityContext.runAsUser is not supported yet"
+            error_of(json!({"initContainers": [{"name": "a", "securityContext":
+                    {"runAsUser": 0, "seLinuxOptions": {"type": "t"}}}]})),
+            "spec.initContainers[0].securityContext.seLinuxOptions is not supported yet"
         );
         assert_eq!(
             error_of(json!({"volumes": [{"name": "v", "nfs": {"server": "s", "path": "/"}}]})),

@@ -24,7 +24,19 @@ pub fn prepare(record: &Record, dirs: &PodDirs) -> Result<Volumes> {
     let spec = record.manifest.spec()?;
     let mut volumes = Volumes::new();
     for (index, volume) in spec.volumes.iter().flatten().enumerate() {
-        let path = one(record, dirs, volume).map_err(|error| {
+        let group = spec.security_context.as_ref().and_then(|context| context.fs_group);
+        let made = one(record, dirs, volume).and_then(|path| {
+            // The kubelet leaves host paths to their owners.
+            if let Some(group) = group.filter(|_| volume.host_path.is_none()) {
+                let rights = match volume.empty_dir {
+                    Some(_) => GroupRights::ReadWrite,
+                    None => GroupRights::Read,
+                };
+                give_to_group(&path, group, rights)?;
+            }
+            Ok(path)
+        });
+        let path = made.map_err(|error| {
             let name = &volume.name;
             Error::Precondition(format!(
                 "MountVolume.SetUp failed for volume {name:?} (spec.volumes[{index}]): {error}"
@@ -94,6 +106,39 @@ fn one(record: &Record, dirs: &PodDirs, volume: &Volume) -> Result<PathBuf> {
     make_folder(&folder, 0o755)?;
     atomic_writer::write(&folder, &files)?;
     Ok(folder)
+}
+
+/// What a volume's group may do with its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum GroupRights {
+    Read,
+    ReadWrite,
+}
+
+/// The kubelet's SetVolumeOwnership: everything belongs to the group, may be read by it or written
+/// too, and what is made in a folder belongs to it as well.
+fn give_to_group(path: &Path, group: i64, rights: GroupRights) -> Result<()> {
+    let doing = || format!("giving {} to fsGroup {group}", path.display());
+    let gid = u32::try_from(group).ok();
+    std::os::unix::fs::lchown(path, None, gid).map_err(Error::io(doing()))?;
+    let found = fs::symlink_metadata(path).map_err(Error::io(doing()))?;
+    if found.is_symlink() {
+        return Ok(());
+    }
+    let mut mode = found.permissions().mode() | 0o440;
+    if rights == GroupRights::ReadWrite {
+        mode |= 0o660;
+    }
+    if found.is_dir() {
+        mode |= 0o2110;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Error::io(doing()))?;
+    if found.is_dir() {
+        for entry in fs::read_dir(path).map_err(Error::io(doing()))? {
+            give_to_group(&entry.map_err(Error::io(doing()))?.path(), group, rights)?;
+        }
+    }
+    Ok(())
 }
 
 fn make_folder(folder: &Path, mode: u32) -> Result<()> {
@@ -202,6 +247,33 @@ mod tests {
 
     fn source(path: &str, kind: &str) -> HostPathVolumeSource {
         HostPathVolumeSource { path: path.to_owned(), type_: Some(kind.to_owned()) }
+    }
+
+    #[test]
+    fn a_volume_s_group_owns_all_of_it_but_what_links_lead_to() {
+        let base = tempfile::tempdir().unwrap();
+        let volume = base.path().join("volume");
+        fs::create_dir_all(volume.join("deep")).unwrap();
+        fs::write(volume.join("deep/file"), "x").unwrap();
+        fs::write(base.path().join("outside"), "x").unwrap();
+        for path in ["volume/deep/file", "outside"] {
+            fs::set_permissions(base.path().join(path), fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        std::os::unix::fs::symlink("../outside", volume.join("link")).unwrap();
+        // Any group as root, else one's own.
+        let root = rustix::process::geteuid().is_root();
+        let group = if root { 4321 } else { rustix::process::getegid().as_raw() };
+        give_to_group(&volume, group.into(), GroupRights::Read).unwrap();
+        let found = |path: &str| {
+            let found = fs::symlink_metadata(base.path().join(path)).unwrap();
+            (found.gid(), found.permissions().mode() & 0o7777)
+        };
+        assert_eq!(found("volume/deep/file"), (group, 0o640));
+        assert_eq!(found("volume/deep"), (group, 0o2755));
+        assert_eq!(found("outside").1, 0o600);
+        give_to_group(&volume, group.into(), GroupRights::ReadWrite).unwrap();
+        assert_eq!(found("volume/deep/file"), (group, 0o660));
+        assert_eq!(found("volume").1 & 0o2770, 0o2770);
     }
 
     #[test]

@@ -54,7 +54,10 @@ impl Service {
             status: Some(cri::RuntimeStatus { conditions }),
             info,
             runtime_handlers: self.handlers(),
-            features: Some(cri::RuntimeFeatures::default()),
+            features: Some(cri::RuntimeFeatures {
+                supplemental_groups_policy: true,
+                ..Default::default()
+            }),
         })
     }
 

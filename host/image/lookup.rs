@@ -2,12 +2,14 @@
 //! container's command. Knows nothing of either.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
-use super::{Image, ImageProgram};
+use super::{Image, ImageProgram, skeleton};
 
 /// As many links as the kernel follows.
 const MAX_LINKS: usize = 40;
@@ -27,6 +29,17 @@ impl Image {
     /// else of the one file anywhere that is called so. ".wasm" may be left out.
     pub fn program(&self, name: &str, search: Search<'_>) -> Option<&ImageProgram> {
         find(&self.programs, &self.layers, name, search)
+    }
+
+    /// The layers that came with the image, the topmost first: what it is as a volume.
+    pub fn own_layers(&self) -> impl Iterator<Item = &Path> {
+        let is_own = |layer: &&PathBuf| !layer.ends_with(skeleton::NAME);
+        self.layers.iter().filter(is_own).map(PathBuf::as_path)
+    }
+
+    /// The beginning of a regular file of the image, links followed; `None` when there is none.
+    pub fn read(&self, path: &str, most: usize) -> Option<Vec<u8>> {
+        read(&self.layers, path, most)
     }
 }
 
@@ -76,6 +89,21 @@ fn normal(path: &Path) -> PathBuf {
         }
     }
     out
+}
+
+fn read(layers: &[PathBuf], path: &str, most: usize) -> Option<Vec<u8>> {
+    let own = own_path(layers, Path::new(path))?;
+    let below = own.strip_prefix("/").ok()?;
+    let layer = layers.iter().find_map(|layer| in_layer(layer, below).map(|found| (layer, found)));
+    let (layer, _) = layer.filter(|(_, found)| matches!(found, Some(None)))?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let file = File::from(rustix::fs::open(layer.join(below), flags, Mode::empty()).ok()?);
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.take(most as u64).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// The path with every link followed, as it is in the root that the layers make; `None` when it
@@ -182,6 +210,28 @@ mod tests {
     fn two_different_programs_of_one_name_are_not_guessed_between() {
         let programs = programs(&["/a/app.wasm", "/b/app.wasm"]);
         assert!(find(&programs, &[], "app", Search::default()).is_none());
+    }
+
+    #[test]
+    fn a_file_is_read_as_the_root_has_it() {
+        let base = tempfile::tempdir().unwrap();
+        let (upper, lower) = (base.path().join("upper"), base.path().join("lower"));
+        std::fs::create_dir_all(upper.join("etc")).unwrap();
+        std::fs::create_dir_all(lower.join("etc")).unwrap();
+        std::fs::write(base.path().join("outside"), "out").unwrap();
+        std::fs::write(lower.join("etc/passwd"), "lower").unwrap();
+        std::fs::write(lower.join("etc/group"), "lower").unwrap();
+        std::fs::write(upper.join("etc/group"), "upper").unwrap();
+        symlink("/etc/group", upper.join("link")).unwrap();
+        symlink("../outside", upper.join("out")).unwrap();
+        let layers = [upper, lower];
+        let found = |path: &str| read(&layers, path, 4);
+        assert_eq!(found("/etc/passwd").unwrap(), b"lowe");
+        assert_eq!(found("/etc/group").unwrap(), b"uppe");
+        assert_eq!(found("/link").unwrap(), b"uppe");
+        for path in ["/etc", "/out", "/none", "/etc/passwd/x"] {
+            assert_eq!(found(path), None, "{path}");
+        }
     }
 
     #[test]

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::ids::{ContainerId, SandboxId};
+pub use super::mount::{Covers, ImageMount, Mount, MountAccess, Propagation};
 use super::resources::Resources;
 use super::sandbox::Realm;
+use super::user::{User, UserConfig};
 
 /// How a container ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,36 +210,6 @@ pub struct ImageSpec {
     pub image_ref: String,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Propagation {
-    #[default]
-    Private,
-    HostToContainer,
-}
-
-/// How far "read-only" of a mount reaches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MountAccess {
-    #[default]
-    ReadWrite,
-    /// This mount, not those below it (Kubernetes' readOnly).
-    ReadOnly,
-    /// Those below it as well (recursiveReadOnly).
-    RecursiveReadOnly,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mount {
-    pub container_path: String,
-    pub host_path: String,
-    pub access: MountAccess,
-    pub propagation: Propagation,
-    /// Echoed only.
-    pub selinux_relabel: bool,
-}
-
 /// What CreateContainer asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerConfig {
@@ -256,6 +229,11 @@ pub struct ContainerConfig {
     pub tty: bool,
     pub resources: Resources,
     pub readonly_rootfs: bool,
+    #[serde(default)]
+    pub user: Box<UserConfig>,
+    /// Absolute paths inside.
+    #[serde(default)]
+    pub covers: Box<Covers>,
     /// CRI's enum number; 0 leaves it to the image.
     pub stop_signal: i32,
 }
@@ -277,8 +255,19 @@ pub struct Container {
     pub resources: Resources,
     /// Absolute, or empty.
     pub log_path: String,
+    /// Who it is.
+    #[serde(default)]
+    pub user: Arc<User>,
     /// Linux number of the signal that StopContainer says it ended by (15 unless told).
     pub stop_signal: u32,
+}
+
+impl Container {
+    /// Whether it runs the image of that id, or has it as a volume.
+    pub fn needs_image(&self, id: &str) -> bool {
+        let volumes = self.config.mounts.iter().filter_map(|mount| mount.image.as_ref());
+        self.image_id == id || volumes.into_iter().any(|image| image.id == id)
+    }
 }
 
 #[cfg(test)]

@@ -212,6 +212,7 @@ pub mod tests {
             state: ContainerState::Creating,
             resources: Resources::default(),
             log_path: String::new(),
+            user: Arc::default(),
             stop_signal: 15,
         }
     }

@@ -20,17 +20,20 @@ use super::{Runtime, etc_layer};
 use crate::error::{Error, Result};
 use crate::image::{Code, CodeForm, Image};
 use crate::model::container::{
-    Container, ContainerConfig, ContainerState, ContainerVerb, Exit, MountAccess, Propagation,
-    Reason,
+    Container, ContainerConfig, ContainerState, ContainerVerb, Exit, Mount, MountAccess,
+    Propagation, Reason,
 };
 use crate::model::ids::ContainerId;
 use crate::model::resources::Resources;
 use crate::model::sandbox::{Sandbox, SandboxState};
+use crate::model::user::User;
 use crate::proto::shim as wire;
 
 /// What making a container needs beyond its record.
 struct Plan {
     image: Arc<Image>,
+    /// Images that are volumes, by the mounts' order.
+    volumes: Vec<Option<Arc<Image>>>,
     launch: Launch,
     mounts: Vec<PlannedMount>,
     network: wire::Network,
@@ -49,9 +52,10 @@ impl Runtime {
         let _turn = turn.operation.read().await;
         self.records.change_passing(Change::AddContainer(container.clone())).await?;
         // Recorded first, then looked for: whoever removes the image does it the other way round.
-        let placed = match self.images.get(&plan.image.id) {
-            Some(_) => self.place_container(&sandbox, &container, &plan).await,
-            None => Err(Error::not_found("image", launch::spoken_image(&container.config))),
+        let mut needed = plan.volumes.iter().flatten().chain([&plan.image]);
+        let placed = match needed.find(|image| self.images.get(&image.id).is_none()) {
+            None => self.place_container(&sandbox, &container, &plan).await,
+            Some(gone) => Err(Error::not_found("image", gone.id.as_str())),
         };
         if let Err(error) = placed {
             self.sweep(vec![self.folders.root_of(&container.id)]).await;
@@ -65,7 +69,7 @@ impl Runtime {
     async fn plan_container(
         &self,
         sandbox: &Sandbox,
-        config: ContainerConfig,
+        mut config: ContainerConfig,
     ) -> Result<(Container, Plan)> {
         if sandbox.state != SandboxState::Ready {
             return Err(Error::Precondition(format!(
@@ -82,6 +86,7 @@ impl Runtime {
             .ok_or_else(|| Error::not_found("image", launch::spoken_image(&config)))?;
         let hostname = etc_layer::hostname(&sandbox.config)?;
         let launch = Launch::plan(&config, &image, &hostname)?;
+        let volumes = self.find_volumes(&mut config)?;
         let mounts = launch::mounts(&config)?;
         let network = Annotations { pod: &sandbox.config, container: &config }
             .network(&self.config.network, &launch.env)?;
@@ -99,9 +104,23 @@ impl Runtime {
             state: ContainerState::Creating,
             resources,
             log_path,
+            user: Arc::new(launch.user.clone()),
             stop_signal: launch.stop_signal,
         };
-        Ok((container, Plan { image, launch, mounts, network, code }))
+        Ok((container, Plan { image, volumes, launch, mounts, network, code }))
+    }
+
+    /// The images that the mounts name, whose ids they are given.
+    fn find_volumes(&self, config: &mut ContainerConfig) -> Result<Vec<Option<Arc<Image>>>> {
+        let find = |mount: &mut Mount| {
+            let Some(asked) = &mut mount.image else { return Ok(None) };
+            let name = &asked.spec.image;
+            let found =
+                self.images.get(name).ok_or_else(|| Error::not_found("image", name.as_str()))?;
+            asked.id = found.id.clone();
+            Ok(Some(found))
+        };
+        config.mounts.iter_mut().map(find).collect()
     }
 
     async fn place_container(
@@ -164,8 +183,15 @@ impl Runtime {
     ) -> wire::CreateContainerRequest {
         let root = self.folders.root_of(&container.id);
         let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
-        let pairs = container.config.mounts.iter().zip(&plan.mounts);
-        let mounts = pairs.map(|(asked, planned)| wire::Mount {
+        let pairs = container.config.mounts.iter().zip(&plan.mounts).zip(&plan.volumes);
+        let mounts = pairs.map(|((asked, planned), volume)| wire::Mount {
+            image: volume.as_ref().map(|image| wire::ImageVolume {
+                layers: image.own_layers().map(text).collect(),
+                sub_path: asked
+                    .image
+                    .as_ref()
+                    .map_or(String::new(), |image| image.sub_path.clone()),
+            }),
             container_path: planned.container_path.clone(),
             host_path: text(&planned.host_path),
             readonly: planned.access != MountAccess::ReadWrite,
@@ -197,6 +223,9 @@ impl Runtime {
             log_path: container.log_path.clone(),
             limits: Some(self.limits(&container.resources)),
             network: Some(plan.network.clone()),
+            user: Some(wire_user(&container.user)),
+            masked_paths: container.config.covers.masked.clone(),
+            readonly_paths: container.config.covers.read_only.clone(),
         }
     }
 
@@ -307,6 +336,15 @@ impl Runtime {
 
 pub(super) fn by_id(id: &ContainerId) -> wire::ContainerRequest {
     wire::ContainerRequest { id: id.to_string() }
+}
+
+fn wire_user(user: &User) -> wire::User {
+    wire::User {
+        uid: user.uid,
+        gid: user.gid,
+        groups: user.groups.clone(),
+        name: user.name.clone(),
+    }
 }
 
 pub(super) fn wire_code(code: &Code) -> wire::Code {

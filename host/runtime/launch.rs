@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::io::Errno;
 
+use super::user::{self, Possible};
 use crate::error::{Error, Result};
 use crate::image::{Image, ImageConfig, ImageProgram, Search};
 use crate::model::container::{ContainerConfig, MountAccess};
@@ -14,6 +15,7 @@ use crate::model::cpuset::CpuSet;
 use crate::model::resources::Resources;
 use crate::model::sandbox::SandboxConfig;
 use crate::model::signal;
+use crate::model::user::User;
 
 /// Where programs are looked for when the environment has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -27,6 +29,7 @@ pub struct Launch {
     /// NAME=value.
     pub env: Vec<String>,
     pub working_dir: String,
+    pub user: User,
     /// Linux number.
     pub stop_signal: u32,
 }
@@ -35,7 +38,7 @@ impl Launch {
     /// The error is one sentence that names what is wrong and, for an unknown program, what can
     /// be run instead.
     pub fn plan(config: &ContainerConfig, image: &Image, hostname: &str) -> Result<Self> {
-        check_user(&image.config.user)?;
+        let user = user::resolve(&config.user, image, Possible::here())?;
         let argv = argv(config, &image.config)?;
         let working_dir = working_dir(config, &image.config)?;
         let env = environment(config, &image.config, hostname)?;
@@ -46,20 +49,10 @@ impl Launch {
             program: program.clone(),
             env,
             working_dir,
+            user,
             stop_signal: stop_signal(config, &image.config)?,
             argv,
         })
-    }
-}
-
-/// Users are not told apart yet; an image that counts on being somebody else than root is
-/// refused rather than run as root.
-fn check_user(user: &str) -> Result<()> {
-    match user {
-        "" | "0" | "root" | "0:0" | "root:root" | "0:root" | "root:0" => Ok(()),
-        _ => Err(Error::Refused(format!(
-            "the image's user {user:?} is not available yet, only root (0) is"
-        ))),
     }
 }
 
@@ -173,6 +166,7 @@ fn stop_signal(config: &ContainerConfig, image: &ImageConfig) -> Result<u32> {
 pub struct PlannedMount {
     /// Absolute, without `.` or doubled slashes.
     pub container_path: String,
+    /// Empty for an image.
     pub host_path: PathBuf,
     pub access: MountAccess,
 }
@@ -188,7 +182,7 @@ pub fn mounts(config: &ContainerConfig) -> Result<Vec<PlannedMount>> {
                 mount.host_path, mount.container_path
             )))
         };
-        if !host.is_absolute() {
+        if !host.is_absolute() && mount.image.is_none() {
             return wrong("the host path must be absolute");
         }
         if [inside, host].iter().any(|path| path.to_string_lossy().contains('\0')) {
@@ -212,7 +206,7 @@ pub fn mounts(config: &ContainerConfig) -> Result<Vec<PlannedMount>> {
 /// Makes a folder of each host path that is not there (containerd's and Docker's rule). A path
 /// that can be no folder's is [`Error::Invalid`].
 pub fn host_paths(mounts: &[PlannedMount]) -> Result<()> {
-    for mount in mounts {
+    for mount in mounts.iter().filter(|mount| !mount.host_path.as_os_str().is_empty()) {
         let path = &mount.host_path;
         let failed = |error: std::io::Error| match Errno::from_io_error(&error) {
             // A file or a link to nowhere is in its way, or its links run in a circle.

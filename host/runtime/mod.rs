@@ -29,6 +29,7 @@ mod stats;
 mod stop;
 mod streams;
 mod sweep;
+mod user;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -243,7 +244,7 @@ impl Runtime {
     /// The containers that were made of an image, those being made included.
     pub fn containers_of_image(&self, image: &str) -> Vec<Arc<Container>> {
         let records = self.records.read();
-        records.containers.iter().filter(|found| found.image_id == image).cloned().collect()
+        records.containers.iter().filter(|found| found.needs_image(image)).cloned().collect()
     }
 
     /// Applies what can be applied, or changes nothing.

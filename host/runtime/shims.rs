@@ -64,7 +64,7 @@ pub struct Shim {
     full: AtomicBool,
     /// Sandboxes that it was given by this daemon.
     given: AtomicU32,
-    /// It maps the machine code that this daemon has made.
+    /// It maps the machine code that this daemon has made, and understands all that it says.
     is_current: bool,
 }
 
@@ -322,7 +322,8 @@ impl Shims {
             held: AtomicU32::new(held),
             full: AtomicBool::new(client.hello.room == 0),
             given: AtomicU32::new(0),
-            is_current: client.hello.engine == self.setup.engine,
+            is_current: client.hello.engine == self.setup.engine
+                && client.hello.version == SHIM_PROTOCOLS[0],
             client,
         });
         self.pool().alive.insert(shim.id.clone(), shim.clone());

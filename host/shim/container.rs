@@ -13,6 +13,7 @@ use super::cpu::{self, Member, Threads};
 use super::exec::Streams;
 use super::guest::{Begun, Context, Role};
 use super::host::Host;
+use super::ids::Acting;
 use super::input::Input;
 use super::kill::Kill;
 use super::ledger::{Budget, Ledger};
@@ -33,6 +34,7 @@ use crate::model::container::Exit;
 use crate::model::cpuset::CpuSet;
 use crate::model::exits::ExitRecord;
 use crate::model::ids::ContainerId;
+use crate::model::user::User;
 
 /// How long a killed guest's thread is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,6 +44,8 @@ pub const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 pub struct Container {
     pub spec: ContainerSpec,
+    /// The spec's, for its Stores.
+    user: Arc<User>,
     pub sandbox: Arc<Sandbox>,
     pub host: Arc<Host>,
     pub ledger: Arc<Ledger>,
@@ -111,6 +115,7 @@ impl Container {
             stuck,
             orders,
             parts: Mutex::new(None),
+            user: Arc::new(spec.user.clone()),
             spec,
             sandbox,
             host,
@@ -236,19 +241,32 @@ impl Container {
     pub fn enter(&self) -> Result<Member<'_>> {
         let member = self.threads.enter();
         self.sandbox.join()?;
-        let cpus = lock(&self.cpus);
-        if let Some(cpus) = &*cpus {
-            cpu::pin_self(cpus)?;
-        }
+        self.pin()?;
         Ok(member)
     }
 
+    /// Puts the calling thread, which is one of the container's, on the container's CPUs.
+    pub fn pin(&self) -> Result<()> {
+        lock(&self.cpus).as_ref().map_or(Ok(()), cpu::pin_self)
+    }
+
+    /// How many CPUs it may run on.
+    pub fn width(&self) -> usize {
+        lock(&self.cpus).as_ref().unwrap_or(&self.host.cpus).iter().count()
+    }
+
+    /// Makes the calling thread the container's user.
+    pub fn act(&self) -> Result<Acting> {
+        Acting::begin(&self.user, self.host.privilege)
+    }
+
     /// What a program of this container is run with.
-    pub fn context(&self, root: Arc<Root>, run: Run) -> Context {
+    pub fn context(self: &Arc<Self>, root: Arc<Root>, run: Run) -> Context {
         Context {
             argv: run.argv,
             env: self.spec.env.clone(),
             root,
+            user: self.user.clone(),
             working_dir: self.spec.working_dir.clone(),
             stdin: run.streams.stdin,
             stdout: run.streams.stdout,
@@ -263,6 +281,7 @@ impl Container {
             },
             role: run.role,
             service: self.spec.network.service.clone(),
+            crew: Some(Arc::new(self.clone())),
             begun: run.begun,
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tonic::{Code as GrpcCode, Status};
 
 use super::guest::Form;
-use super::mounts::{MountAccess, MountPropagation, MountSpec, RootAccess};
+use super::mounts::{Covers, ImageSource, MountAccess, MountPropagation, MountSpec, RootAccess};
 use super::network::NetworkSpec;
 use super::phase::Phase;
 use super::ports::PortsSpec;
@@ -23,6 +23,7 @@ use crate::model::ids::{ContainerId, SandboxId};
 use crate::model::ports::HostPort;
 use crate::model::service::ServiceOptions;
 use crate::model::sockets::{Allowed, Listen, Protocol, SocketPolicy};
+use crate::model::user::User;
 use crate::proto::shim as wire;
 
 /// The gRPC status that an error is told as.
@@ -122,8 +123,10 @@ pub fn container_spec(asked: wire::CreateContainerRequest, host: &Host) -> Resul
             access: if root.readonly { RootAccess::ReadOnly } else { RootAccess::ReadWrite },
         },
         mounts: asked.mounts.into_iter().map(mount).collect::<Result<_>>()?,
+        covers: Covers { masked: asked.masked_paths, read_only: asked.readonly_paths },
         argv: asked.argv,
         env: asked.env,
+        user: user(asked.user.unwrap_or_default()),
         working_dir: if asked.working_dir.is_empty() { "/".to_owned() } else { asked.working_dir },
         entry_path: asked.entry_path,
         stdin: match (asked.terminal, asked.stdin) {
@@ -135,6 +138,10 @@ pub fn container_spec(asked: wire::CreateContainerRequest, host: &Host) -> Resul
         limits: limits(asked.limits.unwrap_or_default(), host)?,
         network: network(&asked.network.unwrap_or_default())?,
     })
+}
+
+fn user(asked: wire::User) -> User {
+    User { uid: asked.uid, gid: asked.gid, groups: asked.groups, name: asked.name }
 }
 
 fn network(asked: &wire::Network) -> Result<NetworkSpec> {
@@ -265,8 +272,16 @@ fn mount(asked: wire::Mount) -> Result<MountSpec> {
         (true, true) => MountAccess::RecursiveReadOnly,
     };
     path(&asked.container_path)?;
-    let host_path = path(&asked.host_path)?;
-    Ok(MountSpec { container_path: asked.container_path, host_path, access, propagation })
+    let (host_path, image) = match asked.image {
+        Some(image) => (PathBuf::new(), Some(image_source(image)?)),
+        None => (path(&asked.host_path)?, None),
+    };
+    Ok(MountSpec { container_path: asked.container_path, host_path, image, access, propagation })
+}
+
+fn image_source(asked: wire::ImageVolume) -> Result<ImageSource> {
+    let layers = asked.layers.iter().map(|layer| path(layer)).collect::<Result<_>>()?;
+    Ok(ImageSource { layers, sub_path: asked.sub_path })
 }
 
 fn path(text: &str) -> Result<PathBuf> {

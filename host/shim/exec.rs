@@ -108,7 +108,7 @@ async fn elapsed(timeout: Option<Duration>) {
     }
 }
 
-fn run(container: &Container, parts: &Parts, spec: ExecSpec) -> Result<Exit> {
+fn run(container: &Arc<Container>, parts: &Parts, spec: ExecSpec) -> Result<Exit> {
     let _member = container.enter()?;
     let loaded = match &spec.code {
         Some(code) => container.host.programs.load_within(code, &container.ledger)?,
@@ -116,7 +116,10 @@ fn run(container: &Container, parts: &Parts, spec: ExecSpec) -> Result<Exit> {
     };
     let stderr = spec.streams.stderr.clone();
     let exit = match loaded {
-        Loaded::Ready(program) => run_loaded(&program, (container, parts), spec),
+        Loaded::Ready(program) => {
+            let _acting = container.act()?;
+            run_loaded(&program, (container, parts), spec)
+        }
         Loaded::Unlinkable(sentence) => return Err(Error::Start(sentence)),
         Loaded::TooLarge(sentence) => ending::exit_of(Ended::OutOfMemory(sentence), SIGKILL),
     };
@@ -128,7 +131,11 @@ fn run(container: &Container, parts: &Parts, spec: ExecSpec) -> Result<Exit> {
     Ok(exit)
 }
 
-fn run_loaded(program: &Program, (container, parts): (&Container, &Parts), spec: ExecSpec) -> Exit {
+fn run_loaded(
+    program: &Program,
+    (container, parts): (&Arc<Container>, &Parts),
+    spec: ExecSpec,
+) -> Exit {
     let run = Run {
         argv: spec.argv,
         streams: spec.streams,

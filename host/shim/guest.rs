@@ -4,6 +4,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use wasmtime::{Engine, GcHeapOutOfMemory, Store, WasmBacktrace};
 
@@ -17,6 +18,7 @@ use super::wasi::{component, http, p1, p2, p3};
 use crate::error::cut;
 use crate::model::service::ServiceOptions;
 use crate::model::sockets::Listen;
+use crate::model::user::User;
 
 /// A guest's standard input.
 pub enum Stdin {
@@ -32,6 +34,7 @@ pub struct Context {
     /// NAME=value.
     pub env: Vec<String>,
     pub root: Arc<Root>,
+    pub user: Arc<User>,
     /// Absolute path inside the root.
     pub working_dir: String,
     pub stdin: Stdin,
@@ -48,9 +51,20 @@ pub struct Context {
     pub listen: Vec<Listen>,
     /// How a service is served; `None`: the container names no port that it could have.
     pub service: Option<ServiceOptions>,
+    /// Threads for guests that several may serve; `None`: its own is the only one.
+    pub crew: Option<Arc<dyn Crew>>,
     /// Called when all that is not the guest's own doing has succeeded, just before its first
     /// instruction: from then on it runs. Never called for one that cannot be begun.
     pub begun: Option<Begun>,
+}
+
+/// A container's threads beside its guest's own.
+pub trait Crew: Send + Sync {
+    /// How many threads can work at once on the container's CPUs.
+    fn size(&self) -> usize;
+
+    /// Starts one more: on the container's CPUs, in its network, ended by its kill.
+    fn begin(&self, work: Box<dyn FnOnce() + Send>) -> std::io::Result<JoinHandle<()>>;
 }
 
 /// What a run is to its container.
@@ -74,6 +88,7 @@ impl Context {
             argv: self.argv.clone(),
             env: self.env.clone(),
             root: self.root.clone(),
+            user: self.user.clone(),
             working_dir: self.working_dir.clone(),
             stdin: Stdin::Empty,
             stdout: self.stdout.clone(),
@@ -85,6 +100,7 @@ impl Context {
             role: self.role,
             listen: Vec::new(),
             service: None,
+            crew: None,
             begun: None,
         }
     }

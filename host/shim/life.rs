@@ -145,7 +145,11 @@ fn follow(
     (exit, refusal)
 }
 
-fn run(container: &Container, parts: &Parts, (program, start): (&Program, &Arc<Start>)) -> Exit {
+fn run(
+    container: &Arc<Container>,
+    parts: &Parts,
+    (program, start): (&Program, &Arc<Start>),
+) -> Exit {
     let (streams, shown) = match streams(container, parts) {
         Ok(streams) => streams,
         Err(error) => return ending::exit_of(Ended::NotStarted(error.to_string()), 0),
@@ -159,6 +163,14 @@ fn run(container: &Container, parts: &Parts, (program, start): (&Program, &Arc<S
         begun: Some(Box::new(move || begun.begin())),
     };
     let context = container.context(parts.root.clone(), run);
+    // Made by root, as runc does, where it is missing; who cannot have it is told by his open.
+    if let Ok(top) = parts.root.top() {
+        let _ = parts.root.make_dirs(&top, container.spec.working_dir.as_bytes());
+    }
+    let _acting = match container.act() {
+        Ok(acting) => acting,
+        Err(error) => return ending::exit_of(Ended::NotStarted(error.to_string()), 0),
+    };
     let exit = match catch_unwind(AssertUnwindSafe(|| program.run(context))) {
         Ok(ended) => ending::exit_of(ended, container.signal()),
         Err(panic) => ending::host_fault(&*panic),
@@ -213,6 +225,7 @@ fn build(container: &Container) -> Result<Arc<Parts>> {
         access: spec.root.access,
         dev: host.dev.clone(),
         mounts: spec.mounts.clone(),
+        covers: spec.covers.clone(),
         privilege: host.privilege,
     };
     let tree = match mounts::assemble(&at, &root) {

@@ -6,14 +6,21 @@
 //! descriptors, never by path, so that no character of a path can end an overlay option.
 #![allow(unsafe_code)]
 
+mod cover;
+mod image;
+mod place;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
+pub use self::cover::Covers;
+pub use self::image::ImageSource;
+use self::place::{in_root, mount_point};
 use super::namespace::{Privilege, in_host};
 use crate::error::{Error, Result};
 
@@ -29,6 +36,8 @@ pub struct RootSpec {
     /// The shim's folder of devices, bound read-only at /dev.
     pub dev: PathBuf,
     pub mounts: Vec<MountSpec>,
+    /// Put over all that.
+    pub covers: Covers,
     pub privilege: Privilege,
 }
 
@@ -38,11 +47,13 @@ pub enum RootAccess {
     ReadOnly,
 }
 
-/// One folder or file of the host's inside the root.
+/// One folder or file of the host's, or an image, inside the root.
 #[derive(Clone, Debug)]
 pub struct MountSpec {
     pub container_path: String,
     pub host_path: PathBuf,
+    /// Then `host_path` says nothing.
+    pub image: Option<ImageSource>,
     pub access: MountAccess,
     pub propagation: MountPropagation,
 }
@@ -82,9 +93,10 @@ pub fn mount_tmpfs(at: &Path) -> Result<()> {
 
 /// Builds the tree at `at`, a folder made for it. On an error nothing stays mounted.
 pub fn assemble(at: &Path, spec: &RootSpec) -> Result<Tree> {
+    let images = spec.mounts.iter().map(|mount| take_image(mount, at)).collect::<Result<_>>()?;
     mount_overlay(at, spec)?;
     let tree = Tree { at: at.to_owned() };
-    match fill(&tree, spec) {
+    match fill(&tree, spec, images) {
         Ok(()) => Ok(tree),
         Err(error) => {
             tree.take_down()?;
@@ -93,25 +105,31 @@ pub fn assemble(at: &Path, spec: &RootSpec) -> Result<Tree> {
     }
 }
 
-fn fill(tree: &Tree, spec: &RootSpec) -> Result<()> {
+/// `images`: of each mount that is one.
+fn fill(tree: &Tree, spec: &RootSpec, images: Vec<Option<Source>>) -> Result<()> {
     let root = tree.open_root()?;
     let dev = MountSpec {
         container_path: "/dev".to_owned(),
         host_path: spec.dev.clone(),
+        image: None,
         access: MountAccess::ReadOnly,
         propagation: MountPropagation::Private,
     };
     bind(root.as_fd(), &dev, &take(&dev)?, spec)?;
     // Parents before what lies below them, whatever the order they were named in.
-    let mut mounts: Vec<&MountSpec> = spec.mounts.iter().collect();
-    mounts.sort_by_key(|mount| Path::new(&mount.container_path).components().count());
+    let mut mounts: Vec<_> = spec.mounts.iter().zip(images).collect();
+    mounts.sort_by_key(|(mount, _)| Path::new(&mount.container_path).components().count());
     if !mounts.is_empty() {
-        let sources =
-            in_host(|| mounts.iter().map(|mount| take(mount)).collect::<Result<Vec<_>>>())?;
-        for (mount, source) in mounts.into_iter().zip(sources) {
+        let bound = in_host(|| {
+            let taken =
+                |(mount, image)| Ok((mount, Option::map_or_else(image, || take(mount), Ok)?));
+            mounts.into_iter().map(taken).collect::<Result<Vec<_>>>()
+        })?;
+        for (mount, source) in bound {
             bind(root.as_fd(), mount, &source, spec)?;
         }
     }
+    cover::cover(root.as_fd(), &spec.covers, &spec.dev)?;
     if spec.access == RootAccess::ReadOnly {
         set_attributes(root.as_fd(), Reach::This, libc::MOUNT_ATTR_RDONLY, None)
             .map_err(Error::sys("making the root file system read-only"))?;
@@ -165,12 +183,14 @@ fn mount_overlay(at: &Path, spec: &RootSpec) -> Result<()> {
     }
     let layers = spec.layers.iter().map(|path| open_path(path)).collect::<Result<Vec<_>>>()?;
     let (upper, work) = (open_path(&spec.upper)?, open_path(&spec.work)?);
-    let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let lower = layers.iter().map(name).collect::<Vec<_>>().join(":");
     // volatile: the upper folder is thrown away with the container, so nothing of it needs to
     // be synced, least of all at unmounting.
-    let mut options =
-        format!("lowerdir={lower},upperdir={},workdir={},volatile", name(&upper), name(&work));
+    let mut options = format!(
+        "{},upperdir={},workdir={},volatile",
+        lower_dirs(&layers),
+        name(&upper),
+        name(&work)
+    );
     if spec.privilege == Privilege::UserNamespace {
         options.push_str(",userxattr");
     }
@@ -191,6 +211,16 @@ fn mount_overlay(at: &Path, spec: &RootSpec) -> Result<()> {
         ),
         source: errno.into(),
     })
+}
+
+/// The path of an open file or folder, without any character that means something in an option.
+fn name(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// The overlay option that names layers, the topmost first.
+fn lower_dirs(layers: &[OwnedFd]) -> String {
+    format!("lowerdir={}", layers.iter().map(name).collect::<Vec<_>>().join(":"))
 }
 
 /// A copy of what is at a host path, with all that is mounted below it, attached nowhere yet.
@@ -217,17 +247,37 @@ fn take(mount: &MountSpec) -> Result<Source> {
     let named = failed(mount);
     let source = rustix::fs::open(&mount.host_path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(&named)?;
-    let kind = FileType::from_raw_mode(rustix::fs::fstat(&source).map_err(&named)?.st_mode);
-    let tree = rustix::mount::open_tree(
-        &source,
+    let tree = clone_tree(&source).map_err(&named)?;
+    Ok(Source { kind: kind_of(&source).map_err(&named)?, tree })
+}
+
+/// As [`take`], for a mount that is an image; `at` is an empty folder that nobody uses yet.
+fn take_image(mount: &MountSpec, at: &Path) -> Result<Option<Source>> {
+    let Some(image) = &mount.image else { return Ok(None) };
+    let tree = image::take(image, at)?;
+    Ok(Some(Source { kind: kind_of(&tree).map_err(failed(mount))?, tree }))
+}
+
+fn kind_of(file: &OwnedFd) -> rustix::io::Result<FileType> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode))
+}
+
+/// A copy of a mount from this file or folder on, with all that is mounted below it.
+fn clone_tree(at: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    rustix::mount::open_tree(
+        at,
         "",
         OpenTreeFlags::OPEN_TREE_CLONE
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
             | OpenTreeFlags::AT_EMPTY_PATH
             | OpenTreeFlags::AT_RECURSIVE,
     )
-    .map_err(&named)?;
-    Ok(Source { tree, kind })
+}
+
+/// Mounts a tree over a file or folder.
+fn put(tree: BorrowedFd<'_>, over: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(tree, "", over, "", flags)
 }
 
 fn bind(root: BorrowedFd<'_>, mount: &MountSpec, source: &Source, spec: &RootSpec) -> Result<()> {
@@ -240,6 +290,7 @@ fn bind(root: BorrowedFd<'_>, mount: &MountSpec, source: &Source, spec: &RootSpe
     let fixed = libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOSUID;
     set_attributes(tree, Reach::Below, fixed, Some(propagation)).map_err(&named)?;
     let read_only = match mount.access {
+        _ if mount.image.is_some() => Some(Reach::Below),
         MountAccess::ReadWrite => None,
         MountAccess::ReadOnly => Some(Reach::This),
         MountAccess::RecursiveReadOnly => Some(Reach::Below),
@@ -248,14 +299,7 @@ fn bind(root: BorrowedFd<'_>, mount: &MountSpec, source: &Source, spec: &RootSpe
         set_attributes(tree, reach, libc::MOUNT_ATTR_RDONLY, None).map_err(&named)?;
     }
     let target = mount_point(root, mount, spec, source.kind).map_err(&named)?;
-    rustix::mount::move_mount(
-        tree,
-        "",
-        &target,
-        "",
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
-    )
-    .map_err(named)
+    put(tree, target.as_fd()).map_err(named)
 }
 
 /// How far a mount attribute reaches.
@@ -296,76 +340,6 @@ fn set_attributes(
 
 fn last_errno() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
-}
-
-/// The folder or file inside the root that a mount of `kind` covers, made when it is not there.
-/// Links in the path stay inside the root. A new one below /dev is made in the shim's own folder
-/// of devices, since /dev itself is read-only.
-fn mount_point(
-    root: BorrowedFd<'_>,
-    mount: &MountSpec,
-    spec: &RootSpec,
-    kind: FileType,
-) -> rustix::io::Result<OwnedFd> {
-    let path = Path::new(&mount.container_path);
-    if path.components().any(|part| part == Component::ParentDir) {
-        return Err(Errno::INVAL);
-    }
-    if let Some(target) = find(root, path, kind)? {
-        return Ok(target);
-    }
-    let dev = rustix::fs::open(&spec.dev, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    match path.strip_prefix("/dev") {
-        Ok(rest) if !rest.as_os_str().is_empty() => make(dev.as_fd(), rest, kind)?,
-        _ => make(root, path, kind)?,
-    }
-    find(root, path, kind)?.ok_or(Errno::NOENT)
-}
-
-fn find(root: BorrowedFd<'_>, path: &Path, kind: FileType) -> rustix::io::Result<Option<OwnedFd>> {
-    let found = match in_root(root, path) {
-        Ok(found) => found,
-        Err(Errno::NOENT) => return Ok(None),
-        Err(errno) => return Err(errno),
-    };
-    let there = FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode);
-    match (kind == FileType::Directory, there == FileType::Directory) {
-        (true, false) => Err(Errno::NOTDIR),
-        (false, true) => Err(Errno::ISDIR),
-        _ => Ok(Some(found)),
-    }
-}
-
-fn in_root(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
-    rustix::fs::openat2(
-        root,
-        if path.as_os_str().is_empty() { Path::new(".") } else { path },
-        OFlags::PATH | OFlags::CLOEXEC,
-        Mode::empty(),
-        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-    )
-}
-
-/// Makes `path` below `root`: folders, and at its end a folder or an empty file.
-fn make(root: BorrowedFd<'_>, path: &Path, kind: FileType) -> rustix::io::Result<()> {
-    let names: Vec<_> = path
-        .components()
-        .filter_map(|part| if let Component::Normal(name) = part { Some(name) } else { None })
-        .collect();
-    let mut parent_path = PathBuf::new();
-    for (index, name) in names.iter().enumerate() {
-        let parent = in_root(root, &parent_path)?;
-        let made = if index + 1 == names.len() && kind != FileType::Directory {
-            rustix::fs::mknodat(&parent, *name, FileType::RegularFile, Mode::from(0o644), 0)
-        } else {
-            rustix::fs::mkdirat(&parent, *name, Mode::from(0o755))
-        };
-        match made {
-            Ok(()) | Err(Errno::EXIST) => parent_path.push(name),
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

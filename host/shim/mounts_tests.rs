@@ -4,7 +4,7 @@ use super::*;
 use std::fs;
 
 /// Runs `test` on a thread with a mount namespace of its own; needs root.
-fn in_namespace(test: impl FnOnce(&Path, RootSpec) + Send + 'static) {
+pub(super) fn in_namespace(test: impl FnOnce(&Path, RootSpec) + Send + 'static) {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: mounting needs root");
         return;
@@ -24,6 +24,7 @@ fn in_namespace(test: impl FnOnce(&Path, RootSpec) + Send + 'static) {
             access: RootAccess::ReadWrite,
             dev: dir.path().join("dev"),
             mounts: Vec::new(),
+            covers: Covers::default(),
             privilege: Privilege::Root,
         };
         test(dir.path(), spec);
@@ -31,10 +32,11 @@ fn in_namespace(test: impl FnOnce(&Path, RootSpec) + Send + 'static) {
     std::thread::spawn(run).join().unwrap();
 }
 
-fn mount(host: &Path, container: &str, access: MountAccess) -> MountSpec {
+pub(super) fn mount(host: &Path, container: &str, access: MountAccess) -> MountSpec {
     MountSpec {
         container_path: container.to_owned(),
         host_path: host.to_owned(),
+        image: None,
         access,
         propagation: MountPropagation::Private,
     }
@@ -52,7 +54,7 @@ impl Drop for Mounted {
     }
 }
 
-fn is_read_only(result: io::Result<()>) -> bool {
+pub(super) fn is_read_only(result: io::Result<()>) -> bool {
     result.is_err_and(|error| error.raw_os_error() == Some(libc::EROFS))
 }
 

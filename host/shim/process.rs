@@ -13,6 +13,7 @@ use rustix::mount::UnmountFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 use tonic::transport::Server as Transport;
+use wasmtime::Engine;
 
 use super::connections::LONELY;
 use super::exits::Exits;
@@ -20,6 +21,7 @@ use super::host::Host;
 use super::programs::Programs;
 use super::registry::Registry;
 use super::server::Server;
+use super::stacks::Stacks;
 use super::ticker::Ticker;
 use super::wasi::fs::Devices;
 use super::{connections, cpu, kill, mounts, namespace, streaming};
@@ -91,7 +93,9 @@ pub(super) fn prepare(dir: &Path) -> Result<Host> {
     mounts::mount_tmpfs(&dev)?;
     let devices = Devices::make(&dev).map_err(Error::io("making the devices"))?;
     kill::install_wake_signal();
-    let engine = crate::engine::new()
+    let mut config = crate::engine::config();
+    config.with_host_stack(Arc::new(Stacks));
+    let engine = Engine::new(&config)
         .map_err(|error| Error::Internal(format!("this machine cannot run wasm: {error:#}")))?;
     Ok(Host {
         programs: Programs::new(engine.clone()),

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::mounts::{MountSpec, RootAccess};
+use super::mounts::{Covers, MountSpec, RootAccess};
 use super::network::NetworkSpec;
 use super::programs::Code;
 use crate::model::cpuset::CpuSet;
 use crate::model::ids::{ContainerId, SandboxId};
+use crate::model::user::User;
 
 /// The signal that a kill stands for.
 pub const SIGKILL: u32 = 9;
@@ -20,9 +21,11 @@ pub struct ContainerSpec {
     pub code: Code,
     pub root: RootFs,
     pub mounts: Vec<MountSpec>,
+    pub covers: Covers,
     pub argv: Vec<String>,
     /// NAME=value.
     pub env: Vec<String>,
+    pub user: User,
     pub working_dir: String,
     /// The entry module's path inside the root.
     pub entry_path: String,

@@ -7,3 +7,4 @@ mod lifecycle;
 mod order;
 mod pulls;
 mod survival;
+mod users;

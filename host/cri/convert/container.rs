@@ -3,10 +3,11 @@
 use super::{known, required, resources, sorted, unsorted};
 use crate::error::{Error, Result};
 use crate::model::container::{
-    Container, ContainerConfig, ContainerName, ContainerState, ImageSpec, Mount, MountAccess,
-    Propagation,
+    Container, ContainerConfig, ContainerName, ContainerState, Covers, ImageMount, ImageSpec,
+    Mount, MountAccess, Propagation,
 };
 use crate::model::signal;
+use crate::model::user::{GroupsPolicy, UserConfig};
 use crate::proto::cri;
 use crate::runtime::Filter;
 
@@ -27,6 +28,7 @@ pub fn config_from_cri(message: cri::ContainerConfig) -> Result<ContainerConfig>
             message.stop_signal
         )));
     }
+    let context = linux.security_context.unwrap_or_default();
     Ok(ContainerConfig {
         name: ContainerName { name: metadata.name, attempt: metadata.attempt },
         image: image_from_cri(image),
@@ -42,8 +44,37 @@ pub fn config_from_cri(message: cri::ContainerConfig) -> Result<ContainerConfig>
         stdin_once: message.stdin_once,
         tty: message.tty,
         resources: linux.resources.map(resources::from_cri).unwrap_or_default(),
-        readonly_rootfs: linux.security_context.is_some_and(|context| context.readonly_rootfs),
+        readonly_rootfs: context.readonly_rootfs,
+        user: Box::new(user_from_cri(&context)?),
+        covers: Box::new(Covers {
+            masked: context.masked_paths,
+            read_only: context.readonly_paths,
+        }),
         stop_signal: message.stop_signal,
+    })
+}
+
+fn user_from_cri(message: &cri::LinuxContainerSecurityContext) -> Result<UserConfig> {
+    let id = |field: &str, value: i64| {
+        // The last number means "leave it" to the kernel.
+        let id = u32::try_from(value).ok().filter(|&id| id != u32::MAX);
+        let wrong = || Error::Invalid(format!("security_context.{field} = {value} is no id"));
+        id.ok_or_else(wrong)
+    };
+    let one = |field: &str, value: &Option<cri::Int64Value>| {
+        value.as_ref().map(|given| id(field, given.value)).transpose()
+    };
+    let groups = message.supplemental_groups.iter();
+    let policy = "security_context.supplemental_groups_policy";
+    Ok(UserConfig {
+        uid: one("run_as_user", &message.run_as_user)?,
+        name: message.run_as_username.clone(),
+        gid: one("run_as_group", &message.run_as_group)?,
+        groups: groups.map(|&group| id("supplemental_groups", group)).collect::<Result<_>>()?,
+        policy: match known(message.supplemental_groups_policy, policy)? {
+            cri::SupplementalGroupsPolicy::Merge => GroupsPolicy::Merge,
+            cri::SupplementalGroupsPolicy::Strict => GroupsPolicy::Strict,
+        },
     })
 }
 
@@ -61,8 +92,13 @@ fn env_from_cri(message: cri::KeyValue) -> Result<(String, String)> {
 }
 
 fn mount_from_cri(message: cri::Mount) -> Result<Mount> {
+    let image = image_mount_from_cri(&message)?;
     let path = message.container_path;
-    for (name, value) in [("container_path", &path), ("host_path", &message.host_path)] {
+    let mut paths = vec![("container_path", &path)];
+    if image.is_none() {
+        paths.push(("host_path", &message.host_path));
+    }
+    for (name, value) in paths {
         if !value.starts_with('/') || value.contains('\0') {
             return Err(Error::Invalid(format!(
                 "mount {path:?}: {name} {value:?} is not an absolute path"
@@ -96,10 +132,31 @@ fn mount_from_cri(message: cri::Mount) -> Result<Mount> {
     Ok(Mount {
         container_path: path,
         host_path: message.host_path,
+        image,
         access,
         propagation,
         selinux_relabel: message.selinux_relabel,
     })
+}
+
+/// `None`: a host path is to be mounted.
+fn image_mount_from_cri(message: &cri::Mount) -> Result<Option<ImageMount>> {
+    let sub_path = message.image_sub_path.clone();
+    let wrong =
+        |what: &str| Err(Error::Invalid(format!("mount {:?}: {what}", message.container_path)));
+    match &message.image {
+        None if !sub_path.is_empty() => wrong("image_sub_path is given without image"),
+        None => Ok(None),
+        Some(image) if image.image.is_empty() => wrong("image.image is empty"),
+        Some(_) if !message.host_path.is_empty() => wrong("both image and host_path are given"),
+        Some(_) if !message.readonly => wrong("an image is mounted with readonly alone"),
+        Some(_) if sub_path.contains('\0') => wrong("image_sub_path holds a NUL byte"),
+        Some(image) => Ok(Some(ImageMount {
+            spec: image_from_cri(image.clone()),
+            sub_path,
+            id: String::new(),
+        })),
+    }
 }
 
 fn mount_to_cri(mount: &Mount) -> cri::Mount {
@@ -114,6 +171,11 @@ fn mount_to_cri(mount: &Mount) -> cri::Mount {
         recursive_read_only: mount.access == MountAccess::RecursiveReadOnly,
         selinux_relabel: mount.selinux_relabel,
         propagation: propagation.into(),
+        image: mount.image.as_ref().map(|image| cri::ImageSpec {
+            image_ref: image.id.clone(),
+            ..image_to_cri(&image.spec)
+        }),
+        image_sub_path: mount.image.as_ref().map_or(String::new(), |image| image.sub_path.clone()),
         ..Default::default()
     }
 }
@@ -173,13 +235,10 @@ pub fn item(container: &Container) -> cri::Container {
 
 pub fn status(container: &Container) -> cri::ContainerStatus {
     let (started_at, exit) = (container.state.started_at(), container.state.exit());
-    // containerd shows the ids that the container's first process was given. Guests have none of
-    // their own yet (run_as_user and its kin are refused): what they do to files, the shim's user
-    // does, and that is the daemon's, without any supplemental group.
     let user = cri::LinuxContainerUser {
-        uid: rustix::process::geteuid().as_raw().into(),
-        gid: rustix::process::getegid().as_raw().into(),
-        supplemental_groups: Vec::new(),
+        uid: container.user.uid.into(),
+        gid: container.user.gid.into(),
+        supplemental_groups: container.user.groups.iter().map(|&group| group.into()).collect(),
     };
     cri::ContainerStatus {
         id: container.id.to_string(),

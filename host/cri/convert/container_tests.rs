@@ -1,5 +1,7 @@
 //! Container messages there and back.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -7,6 +9,7 @@ use crate::model::container::{Exit, Reason};
 use crate::model::ids::{ContainerId, SandboxId};
 use crate::model::resources::Resources;
 use crate::model::sandbox::Realm;
+use crate::model::user::User;
 
 fn message() -> cri::ContainerConfig {
     cri::ContainerConfig {
@@ -53,6 +56,7 @@ fn container_in(state: ContainerState) -> Container {
         state,
         resources: Resources { memory_limit: 5, ..Resources::default() },
         log_path: "/var/log/main/3.log".into(),
+        user: Arc::new(User { uid: 7, gid: 8, groups: vec![8, 9], name: String::new() }),
         stop_signal: signal::TERM,
     }
 }
@@ -153,6 +157,7 @@ proptest! {
         let mount = Mount {
             container_path: paths.0,
             host_path: paths.1,
+            image: None,
             access,
             propagation,
             selinux_relabel,

@@ -4,6 +4,7 @@
 pub(crate) mod component;
 pub mod fs;
 pub mod http;
+mod identity;
 pub mod p1;
 pub mod p2;
 pub mod p3;

@@ -113,11 +113,28 @@ impl Descriptor {
     }
 }
 
+/// The folders that a guest is given, open. Stores of one run share them.
+#[derive(Clone)]
+pub struct Folders {
+    top: Arc<Dir>,
+    /// `None`: the root itself.
+    working_dir: Option<Arc<Dir>>,
+}
+
+impl Folders {
+    /// `Err` is one sentence.
+    pub fn open(root: &Root, working_dir: &str, kill: &Kill) -> std::result::Result<Self, String> {
+        let top = fs::uninterrupted(kill, || root.top())
+            .map_err(|error| format!("the root file system cannot be opened: {error}"))?;
+        let working_dir = working_dir::open(root, &top, working_dir)?.map(Arc::new);
+        Ok(Self { top: Arc::new(top), working_dir })
+    }
+}
+
 /// A container's files, as one guest's Store sees them.
 pub struct Files {
     pub(super) root: Arc<Root>,
-    top: Arc<Dir>,
-    working_dir: Option<Arc<Dir>>,
+    folders: Folders,
     kill: Arc<Kill>,
     stdin: Input,
     stdout: Guarded,
@@ -127,23 +144,19 @@ pub struct Files {
 type Result<T> = std::result::Result<T, Fault>;
 
 impl Files {
-    /// `Err` is one sentence.
     pub fn new(
         root: Arc<Root>,
-        working_dir: &str,
+        folders: Folders,
         kill: Arc<Kill>,
         (stdin, stdout, stderr): (Input, Guarded, Guarded),
-    ) -> std::result::Result<Self, String> {
-        let top = fs::uninterrupted(&kill, || root.top())
-            .map_err(|error| format!("the root file system cannot be opened: {error}"))?;
-        let working_dir = working_dir::open(&root, &top, working_dir)?.map(Arc::new);
-        Ok(Self { root, top: Arc::new(top), working_dir, kill, stdin, stdout, stderr })
+    ) -> Self {
+        Self { root, folders, kill, stdin, stdout, stderr }
     }
 
     /// The folders that the guest is given, with their names.
     pub fn given(&self) -> impl Iterator<Item = (Descriptor, &'static str)> {
-        let top = Descriptor::Dir(self.top.clone(), FOLDER);
-        let dir = self.working_dir.clone().map(Descriptor::WorkingDir);
+        let Folders { top, working_dir } = self.folders.clone();
+        let (top, dir) = (Descriptor::Dir(top, FOLDER), working_dir.map(Descriptor::WorkingDir));
         iter::once((top, "/")).chain(dir.map(|dir| (dir, ".")))
     }
 
@@ -153,7 +166,8 @@ impl Files {
             Descriptor::WorkingDir(dir) => {
                 // The guest's own copy is not to be seen.
                 let spelling = Spelling::Unknown;
-                Ok(working_dir::meant(&self.root, (&self.top, dir), path.as_bytes(), spelling))
+                let top = &self.folders.top;
+                Ok(working_dir::meant(&self.root, (top, dir), path.as_bytes(), spelling))
             }
             at => Ok(at.dir()?),
         }

@@ -5,7 +5,7 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use super::state::State;
-use crate::shim::wasi::some_of;
+use crate::shim::wasi::{identity, some_of};
 
 /// A component with all its imports found.
 pub struct Linked {
@@ -35,8 +35,15 @@ pub fn exports(engine: &Engine, component: &Component) -> Vec<String> {
 }
 
 /// The packages of which something is given.
-const GIVEN: [&str; 6] =
-    ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+const GIVEN: [&str; 7] = [
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:io/",
+    "wasi:random/",
+    "wasi:sockets/",
+    identity::PACKAGE,
+];
 
 /// The names that a component imports of other packages.
 fn foreign(engine: &Engine, component: &Component) -> Vec<String> {

@@ -26,5 +26,5 @@ pub use link::{Linked, exports, no_command};
 pub use listing::Listing;
 pub use run::{Failure, run};
 pub use sockets::Sockets;
-pub use state::{Fault, FilesView, HasFiles, State, borrow, own};
+pub use state::{Fault, FilesView, HasFiles, Shared, State, borrow, own};
 pub use transfer::{Reader, TRANSFER, Writer};

@@ -8,7 +8,7 @@ use wasmtime::{Engine, Store, Trap};
 use wasmtime_wasi::I32Exit;
 
 use super::link::Linked;
-use super::state::State;
+use super::state::{Shared, State};
 use crate::shim::guest::{self, CALL_COPY, Context, Ended, Stdin};
 
 /// How long the thread for name look-ups stays; it holds the pod's namespaces meanwhile.
@@ -52,7 +52,7 @@ where
 {
     let (kill, ledger) = (context.kill.clone(), context.ledger.clone());
     let begun = context.take_begun();
-    let state = match State::new(context) {
+    let state = match Shared::open(&context).and_then(|shared| State::new(context, shared)) {
         Ok(state) => state,
         Err(sentence) => return Ended::NotStarted(sentence),
     };

@@ -8,19 +8,35 @@ use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::descriptor::Files;
+use super::descriptor::{Files, Folders};
 use super::sockets::Sockets;
 use super::stdin::Input;
 use super::transfer::{Guarded, Standard};
+use crate::model::user::User;
 use crate::shim::guest::Context;
 use crate::shim::kill::Killed;
 use crate::shim::ledger::Limiter;
 use crate::shim::network::Guard;
 use crate::shim::resolver::Resolver;
-use crate::shim::wasi::http::Outgoing;
+use crate::shim::wasi::http::{Authorities, Outgoing};
 
 /// Bytes of randomness that one call may ask for.
 const RANDOM: u64 = 64 * 1024;
+
+/// What the Stores of one run have in common.
+#[derive(Clone)]
+pub struct Shared {
+    folders: Folders,
+    authorities: Arc<Authorities>,
+}
+
+impl Shared {
+    /// `Err` is one sentence.
+    pub fn open(context: &Context) -> Result<Self, String> {
+        let folders = Folders::open(&context.root, &context.working_dir, &context.kill)?;
+        Ok(Self { folders, authorities: Arc::default() })
+    }
+}
 
 /// Dropping it closes every descriptor that the guest held.
 pub struct State {
@@ -32,6 +48,7 @@ pub struct State {
     pub guard: Arc<Guard>,
     http: WasiHttpCtx,
     outgoing: Outgoing,
+    user: Arc<User>,
     /// Polls since the runtime last looked for events.
     pub polls: u32,
     pub limiter: Limiter,
@@ -39,7 +56,7 @@ pub struct State {
 
 impl State {
     /// Inside a tokio runtime, because standard input may want to wait. `Err` is one sentence.
-    pub fn new(context: Context) -> Result<Self, String> {
+    pub fn new(context: Context, shared: Shared) -> Result<Self, String> {
         let guarded = |output| Guarded::new(output, context.kill.clone());
         let (stdout, stderr) = (guarded(context.stdout), guarded(context.stderr));
         let stdin = Input::new(context.stdin, context.kill.clone())
@@ -61,8 +78,12 @@ impl State {
         }
         let resolver =
             Resolver::new(context.root.clone(), context.guard.clone(), context.ledger.clone());
-        let outgoing =
-            Outgoing::new(resolver.clone(), context.guard.clone(), context.ledger.clone());
+        let outgoing = Outgoing {
+            resolver: resolver.clone(),
+            guard: context.guard.clone(),
+            ledger: context.ledger.clone(),
+            authorities: shared.authorities,
+        };
         let (guard, asked) = (context.guard.clone(), context.guard);
         wasi.allow_tcp(true).allow_udp(true);
         wasi.socket_addr_check(move |address, purpose| {
@@ -73,7 +94,7 @@ impl State {
         // Bounds what a guest can make the host keep.
         table.set_max_capacity(context.ledger.handles as usize);
         let standard = (stdin, stdout, stderr);
-        let files = Files::new(context.root, &context.working_dir, context.kill, standard)?;
+        let files = Files::new(context.root, shared.folders, context.kill, standard);
         Ok(Self {
             wasi: wasi.build(),
             table,
@@ -83,6 +104,7 @@ impl State {
             guard,
             http: WasiHttpCtx::new(),
             outgoing,
+            user: context.user,
             polls: 0,
             limiter: Limiter::new(context.ledger),
         })
@@ -90,6 +112,10 @@ impl State {
 
     pub fn files(&mut self) -> FilesView<'_> {
         FilesView { files: &self.files, table: &mut self.table }
+    }
+
+    pub fn user(&self) -> &User {
+        &self.user
     }
 
     /// What stock sockets see, their count, and who looks names up.

@@ -63,6 +63,7 @@ impl World {
                 self.ledger.clone(),
                 self.devices.clone(),
             )),
+            user: Arc::default(),
             working_dir: "/tmp".to_owned(),
             stdin: Stdin::Empty,
             stdout: self.stdout.clone(),
@@ -74,6 +75,7 @@ impl World {
             role: Role::Main,
             listen: Vec::new(),
             service: None,
+            crew: None,
             begun: None,
         }
     }

@@ -26,7 +26,9 @@ fn opening(access: Access) -> Opening {
 
 /// A Store's data whose working directory is /tmp.
 fn state(world: &World) -> State {
-    State::new(world.context(&["guest"])).unwrap()
+    let context = world.context(&["guest"]);
+    let shared = Shared::open(&context).unwrap();
+    State::new(context, shared).unwrap()
 }
 
 fn errno<T>(result: Result<T, Fault>) -> Option<Errno> {

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::io::BufReader;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use hyper::http::uri::{PathAndQuery, Scheme};
 use hyper::{Request, Response, Uri};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
+use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -27,6 +28,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 use super::body::{Patient, holding};
 use crate::model::sockets::Protocol;
 use crate::shim::ledger::Ledger;
+use crate::shim::lock;
 use crate::shim::network::Guard;
 use crate::shim::resolver::{Failure, Resolver};
 
@@ -43,10 +45,16 @@ const MOST_AUTHORITIES: usize = 1 << 20;
 /// What sending sees of a Store; one per Store, for what it holds is cheap to share.
 #[derive(Clone)]
 pub struct Outgoing {
-    resolver: Resolver,
-    guard: Arc<Guard>,
-    ledger: Arc<Ledger>,
+    pub resolver: Resolver,
+    pub guard: Arc<Guard>,
+    pub ledger: Arc<Ledger>,
+    pub authorities: Arc<Authorities>,
 }
+
+/// Whom the container trusted at its last encrypted connection, and the SHA-256 of the file that
+/// says so: reading it as certificates takes far longer than the rest of a connection.
+#[derive(Default)]
+pub struct Authorities(Mutex<Option<([u8; 32], Arc<ClientConfig>)>>);
 
 /// What a future of a response ends with: the response, and the rest of the connection's work.
 type Sent = Result<(Response<WasiBody>, Rest), Error>;
@@ -69,10 +77,6 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Outgoing {
-    pub fn new(resolver: Resolver, guard: Arc<Guard>, ledger: Arc<Ledger>) -> Self {
-        Self { resolver, guard, ledger }
-    }
-
     async fn send(self, mut request: Request<WasiBody>, options: RequestOptions) -> Sent {
         let connecting = options.connect_timeout.unwrap_or(PATIENCE);
         let connected = timeout(connecting, self.connect(request.uri()));
@@ -152,8 +156,15 @@ impl Outgoing {
             .iter()
             .map(|path| self.resolver.read_file(path.as_bytes(), MOST_AUTHORITIES));
         let Some(text) = own.find(|text| !text.is_empty()) else { return of_host() };
+        let digest = Sha256::digest(&text).into();
+        let mut last = lock(&self.authorities.0);
+        if let Some((_, config)) = last.as_ref().filter(|(of, _)| *of == digest) {
+            return Some(config.clone());
+        }
         let found = CertificateDer::pem_reader_iter(BufReader::new(text.as_slice()));
-        trusting(found.filter_map(Result::ok))
+        let config = trusting(found.filter_map(Result::ok))?;
+        *last = Some((digest, config.clone()));
+        Some(config)
     }
 }
 
@@ -181,5 +192,29 @@ fn no_address(failure: Failure) -> Error {
         Failure::Unresolvable => rcode("NXDOMAIN"),
         Failure::Permanent => rcode("REFUSED"),
         Failure::Temporary => Error::DnsTimeout,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shim::wasi::component::testing::World;
+
+    #[test]
+    fn authorities_are_read_again_when_their_file_is_another() {
+        let world = World::new();
+        let context = world.context(&["guest"]);
+        let (guard, ledger) = (context.guard, context.ledger);
+        let resolver = Resolver::new(context.root, guard.clone(), ledger.clone());
+        let outgoing = Outgoing { resolver, guard, ledger, authorities: Arc::default() };
+        let write = |text: &str| {
+            std::fs::create_dir_all(world.path("etc/ssl")).unwrap();
+            std::fs::write(world.path("etc/ssl/cert.pem"), text).unwrap();
+        };
+        write("nobody");
+        let first = outgoing.certificates().unwrap();
+        assert!(Arc::ptr_eq(&first, &outgoing.clone().certificates().unwrap()));
+        write("somebody else");
+        assert!(!Arc::ptr_eq(&first, &outgoing.certificates().unwrap()));
     }
 }

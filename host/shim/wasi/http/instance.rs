@@ -21,7 +21,7 @@ use crate::shim::kill::Kill;
 use crate::shim::ledger::Taken;
 use crate::shim::lock;
 use crate::shim::ticker::Ticking;
-use crate::shim::wasi::component::State;
+use crate::shim::wasi::component::{Shared, State};
 
 /// How long an instance that could answer more requests waits for the next.
 const IDLE: Duration = Duration::from_secs(1);
@@ -48,15 +48,19 @@ impl Sharing {
     }
 }
 
-/// How many instances there are.
-#[derive(Default)]
+/// How many there are of something.
+#[derive(Clone, Default)]
 pub struct Living(Arc<watch::Sender<usize>>);
 
 /// One of them, until it is dropped.
-struct Life(Arc<watch::Sender<usize>>);
+pub struct Life(Arc<watch::Sender<usize>>);
 
 impl Living {
-    fn begin(&self) -> Life {
+    pub fn count(&self) -> usize {
+        *self.0.borrow()
+    }
+
+    pub fn begin(&self) -> Life {
         self.0.send_modify(|count| *count += 1);
         Life(self.0.clone())
     }
@@ -82,10 +86,28 @@ pub struct Maker {
     /// Bytes that each takes beside its memories.
     pub footprint: u64,
     pub surroundings: Context,
+    pub shared: Shared,
     pub sharing: Sharing,
     pub patience: Duration,
     pub report: Arc<Report>,
     pub living: Living,
+}
+
+impl Maker {
+    /// The same for another thread.
+    pub fn again(&self) -> Self {
+        Self {
+            engine: self.engine.clone(),
+            pre: self.pre.clone(),
+            footprint: self.footprint,
+            surroundings: self.surroundings.again(),
+            shared: self.shared.clone(),
+            sharing: self.sharing,
+            patience: self.patience,
+            report: self.report.clone(),
+            living: Living::default(),
+        }
+    }
 }
 
 impl HandlerState for Maker {
@@ -97,7 +119,8 @@ impl HandlerState for Maker {
         let kill = self.surroundings.kill.clone();
         let (ticking, life) = (self.surroundings.ticker.tick(), self.living.begin());
         let taken = Taken::take(self.surroundings.ledger.clone(), self.footprint)?;
-        let state = State::new(self.surroundings.again()).map_err(wasmtime::Error::msg)?;
+        let state = State::new(self.surroundings.again(), self.shared.clone())
+            .map_err(wasmtime::Error::msg)?;
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(CALL_COPY);

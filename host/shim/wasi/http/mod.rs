@@ -5,6 +5,7 @@
 
 mod body;
 mod client;
+mod hands;
 mod instance;
 mod serve;
 
@@ -16,7 +17,7 @@ use wasmtime_wasi_http::handler::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::ProxyPre as ProxyPreOf02;
 use wasmtime_wasi_http::p3::bindings::ServicePre as ServicePreOf03;
 
-pub use client::Outgoing;
+pub use client::{Authorities, Outgoing};
 
 use super::component::{Linked, State, exports};
 use crate::shim::guest::{Context, Ended};

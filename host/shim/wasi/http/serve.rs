@@ -15,6 +15,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime_wasi_http::WasiBody;
@@ -22,16 +23,19 @@ use wasmtime_wasi_http::handler::{ExpirationError, InstantiationError, ProxyHand
 use wasmtime_wasi_http::io::TokioIo;
 
 use super::body::holding;
-use super::instance::{Living, Maker, Sharing};
+use super::hands::{Connection, Hands};
+use super::instance::{Life, Living, Maker, Sharing};
 use crate::error::cut;
 use crate::model::service::ServiceOptions;
 use crate::model::sockets::Listen;
 use crate::shim::guest::{Context, Ended};
+use crate::shim::kill::Kill;
 use crate::shim::ledger::Ledger;
 use crate::shim::network::Guard;
 use crate::shim::output::Output;
 use crate::shim::sockets;
-use crate::shim::wasi::component::State;
+use crate::shim::stacks::Keeping;
+use crate::shim::wasi::component::{Shared, State};
 
 /// How long a client may take for a request's head, and stay without asking anything.
 const HEAD: Duration = Duration::from_secs(30);
@@ -54,8 +58,8 @@ pub fn run(program: &Runs<'_>, mut context: Context) -> Ended {
                         65535; annotation wasmpod.dev/http.CONTAINER can say port=8080";
         return Ended::NotStarted(sentence.to_owned());
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = match runtime {
+    let _keeping = Keeping::begin();
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return Ended::NotStarted(format!("no runtime for the guest: {error}")),
     };
@@ -65,17 +69,31 @@ pub fn run(program: &Runs<'_>, mut context: Context) -> Ended {
         Ok(listener) => listener,
         Err(sentence) => return Ended::NotStarted(sentence),
     };
-    let service = Service::new(program, context, options);
-    let ended = runtime.block_on(async {
+    let crew = context.crew.take();
+    let service = match Service::new(program, context, options) {
+        Ok(service) => service,
+        Err(sentence) => return Ended::NotStarted(sentence),
+    };
+    let mut hands = Hands::new(service.clone(), crew);
+    let mut ended = runtime.block_on(async {
         begun();
         tokio::select! {
             biased;
             () = kill.killed() => Ended::Killed,
-            () = service.serve(listener) => Ended::Exited(0),
+            () = service.serve(listener, &mut hands) => Ended::Exited(0),
         }
     });
     drop(service);
+    hands.join();
+    if kill.is_killed() {
+        ended = Ended::Killed;
+    }
     ended
+}
+
+/// What each of a service's threads waits in.
+pub fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// `Err` is one sentence.
@@ -153,15 +171,24 @@ impl Report {
     }
 }
 
-struct Service {
+/// A service on one of its threads.
+pub struct Service {
     handler: ProxyHandler<Maker>,
     report: Arc<Report>,
-    /// Requests that may be under way.
+    /// Requests that may be under way on all of them.
     turns: Arc<Semaphore>,
+    /// Connections of this thread.
+    pub connections: Living,
 }
 
 impl Service {
-    fn new(program: &Runs<'_>, context: Context, options: ServiceOptions) -> Arc<Self> {
+    /// `Err` is one sentence.
+    fn new(
+        program: &Runs<'_>,
+        context: Context,
+        options: ServiceOptions,
+    ) -> Result<Arc<Self>, String> {
+        let shared = Shared::open(&context)?;
         let patience = options.timeout;
         let (stderr, ledger) = (context.stderr.clone(), context.ledger.clone());
         let report = Arc::new(Report { stderr, ledger, patience });
@@ -171,18 +198,34 @@ impl Service {
             pre: program.pre.clone(),
             footprint: program.footprint,
             surroundings: context,
+            shared,
             patience,
             report: report.clone(),
             living: Living::default(),
         };
         let turns = Arc::new(Semaphore::new(options.requests as usize));
-        Arc::new(Self { handler: ProxyHandler::new(maker), report, turns })
+        let (handler, connections) = (ProxyHandler::new(maker), Living::default());
+        Ok(Arc::new(Self { handler, report, turns, connections }))
+    }
+
+    /// The same for another thread.
+    pub fn again(&self) -> Arc<Self> {
+        Arc::new(Self {
+            handler: ProxyHandler::new(self.handler.state().again()),
+            report: self.report.clone(),
+            turns: self.turns.clone(),
+            connections: Living::default(),
+        })
+    }
+
+    pub fn kill(&self) -> Arc<Kill> {
+        self.handler.state().surroundings.kill.clone()
     }
 
     /// Returns once asked to end and all that was under way is done.
-    async fn serve(self: &Arc<Self>, listener: TcpListener) {
+    async fn serve(&self, listener: TcpListener, hands: &mut Hands) {
         let open = GracefulShutdown::new();
-        let kill = self.handler.state().surroundings.kill.clone();
+        let kill = self.kill();
         let mut asked = std::pin::pin!(kill.asked());
         loop {
             let accepted = tokio::select! {
@@ -191,22 +234,36 @@ impl Service {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => self.clone().take(&open, stream),
+                Ok((stream, _)) => {
+                    // Over its limit the container's clients are turned away, nobody else's.
+                    let Some(permit) = self.handler.state().surroundings.ledger.descriptor() else {
+                        continue;
+                    };
+                    // Answers are whole pieces: none waits for the next.
+                    let _ = stream.set_nodelay(true);
+                    if let Ok(stream) = stream.into_std() {
+                        hands.give(&open, Connection { stream, permit });
+                    }
+                }
                 // Gone before it was accepted, or no descriptor to be had: it passes.
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
         }
         drop(listener);
+        self.finish(open).await;
+    }
+
+    /// Waits until what is under way on this thread is done.
+    pub async fn finish(&self, open: GracefulShutdown) {
         open.shutdown().await;
         self.handler.state().living.none().await;
     }
 
-    /// Serves one connection beside the others.
-    fn take(self: Arc<Self>, open: &GracefulShutdown, stream: TcpStream) {
-        // Over its limit the container's clients are turned away, nobody else's.
-        let Some(permit) = self.handler.state().surroundings.ledger.descriptor() else { return };
-        // Answers are whole pieces: none waits for the next.
-        let _ = stream.set_nodelay(true);
+    /// Serves one connection beside the others of this thread.
+    pub fn take(self: Arc<Self>, open: &GracefulShutdown, connection: Connection, life: Life) {
+        let Connection { stream, permit } = connection;
+        // Without a place among the runtime's descriptors it is closed.
+        let Ok(stream) = TcpStream::from_std(stream) else { return };
         let answer = move |request| {
             let service = self.clone();
             async move { Ok::<_, Infallible>(service.answer(request).await) }
@@ -219,7 +276,7 @@ impl Service {
         tokio::spawn(async move {
             // How a client broke off is its own affair.
             let _ = connection.await;
-            drop(permit);
+            drop((permit, life));
         });
     }
 

@@ -9,11 +9,16 @@ use super::path::{Opening, Path, follow};
 use super::poll::Lists;
 use super::socket::Received;
 use super::stream::seek_from;
-use super::{Call, Guest, answer, clock, descriptor, path, poll, process, socket, stream};
+use super::{
+    Call, Guest, answer, clock, descriptor, identity, path, poll, process, socket, stream,
+};
 use crate::shim::wasi::some_of;
 
 /// The module whose functions guests import.
 const MODULE: &str = "wasi_snapshot_preview1";
+
+/// The module of what is given beside WASI.
+const OWN: &str = "wasmpod_container";
 
 /// The one function that does not answer with an error number.
 const EXIT: &str = "proc_exit";
@@ -30,13 +35,13 @@ pub fn link(engine: &Engine, module: &Module) -> Result<InstancePre<Guest>, Stri
     let given = functions(engine).map_err(|error| format!("cannot link: {error:#}"))?;
     let missing: Vec<String> = module
         .imports()
-        .filter(|import| import.module() != MODULE || !given.names.contains(&import.name()))
+        .filter(|import| !given.names.contains(&(import.module(), import.name())))
         .map(|import| format!("{}::{}", import.module(), import.name()))
         .collect();
     if !missing.is_empty() {
         return Err(format!(
             "the module imports {}, which wasmpod does not provide: it gives modules the \
-             functions of {MODULE} alone",
+             functions of {MODULE} and {OWN} alone",
             some_of(&missing)
         ));
     }
@@ -83,17 +88,18 @@ fn describe(kind: &ExternType) -> String {
 /// What modules are given.
 struct Given {
     linker: Linker<Guest>,
-    names: Vec<&'static str>,
+    /// Modules and functions.
+    names: Vec<(&'static str, &'static str)>,
 }
 
 /// Binds each name to an expression over its arguments, which gathers the ABI's flat ones.
 macro_rules! bind {
-    ($given:ident, $call:ident:
+    ($given:ident, $module:ident, $call:ident:
         $($name:ident($($argument:ident: $type:ty),*) => $body:expr;)*
     ) => {
-        $($given.names.push(stringify!($name));
+        $($given.names.push(($module, stringify!($name)));
         $given.linker.func_wrap(
-            MODULE,
+            $module,
             stringify!($name),
             |caller: Caller<'_, Guest>, $($argument: $type),*| {
                 answer(caller, |$call: &mut Call<'_>| $body)
@@ -103,17 +109,29 @@ macro_rules! bind {
 }
 
 fn functions(engine: &Engine) -> wasmtime::Result<Given> {
-    let mut given = Given { linker: Linker::new(engine), names: vec![EXIT] };
+    let mut given = Given { linker: Linker::new(engine), names: vec![(MODULE, EXIT)] };
     given.linker.func_wrap(MODULE, EXIT, process::proc_exit)?;
     bind_process(&mut given)?;
     bind_descriptors(&mut given)?;
     bind_streams(&mut given)?;
     bind_paths(&mut given)?;
+    bind_own(&mut given)?;
     Ok(given)
 }
 
+fn bind_own(given: &mut Given) -> wasmtime::Result<()> {
+    bind! { given, OWN, call:
+        user_get(uid: u32, gid: u32) => identity::user_get(call, uid, gid);
+        groups_size_get(count: u32) => identity::groups_size_get(call, count);
+        groups_get(at: u32) => identity::groups_get(call, at);
+        user_name_size_get(size: u32) => identity::user_name_size_get(call, size);
+        user_name_get(at: u32) => identity::user_name_get(call, at);
+    }
+    Ok(())
+}
+
 fn bind_process(given: &mut Given) -> wasmtime::Result<()> {
-    bind! { given, call:
+    bind! { given, MODULE, call:
         args_get(at: u32, text: u32) => process::args_get(call, at, text);
         args_sizes_get(count: u32, size: u32) => process::args_sizes_get(call, count, size);
         environ_get(at: u32, text: u32) => process::environ_get(call, at, text);
@@ -139,7 +157,7 @@ fn bind_process(given: &mut Given) -> wasmtime::Result<()> {
 }
 
 fn bind_descriptors(given: &mut Given) -> wasmtime::Result<()> {
-    bind! { given, call:
+    bind! { given, MODULE, call:
         fd_advise(fd: u32, offset: u64, length: u64, advice: u32) =>
             descriptor::fd_advise(call, fd, offset..offset.saturating_add(length), advice);
         fd_allocate(fd: u32, offset: u64, length: u64) =>
@@ -168,7 +186,7 @@ fn bind_descriptors(given: &mut Given) -> wasmtime::Result<()> {
 }
 
 fn bind_streams(given: &mut Given) -> wasmtime::Result<()> {
-    bind! { given, call:
+    bind! { given, MODULE, call:
         fd_read(fd: u32, at: u32, count: u32, read: u32) =>
             stream::fd_read(call, fd, Buffers { at, count }, read);
         fd_pread(fd: u32, at: u32, count: u32, offset: u64, read: u32) =>
@@ -185,7 +203,7 @@ fn bind_streams(given: &mut Given) -> wasmtime::Result<()> {
 }
 
 fn bind_paths(given: &mut Given) -> wasmtime::Result<()> {
-    bind! { given, call:
+    bind! { given, MODULE, call:
         path_create_directory(fd: u32, at: u32, length: u32) =>
             path::path_create_directory(call, Path { fd, at, length });
         path_filestat_get(fd: u32, flags: u32, at: u32, length: u32, to: u32) =>

@@ -4,6 +4,7 @@
 mod clock;
 mod descriptor;
 mod errno;
+mod identity;
 mod link;
 mod memory;
 mod path;
@@ -24,6 +25,7 @@ use self::errno::Stop;
 use self::memory::Memory;
 use self::socket::Socket;
 use self::table::{Descriptor, Entry, Preopen, Table, rights};
+use crate::model::user::User;
 use crate::shim::guest::{Context, Ended, Stdin, arm};
 use crate::shim::kill::Kill;
 use crate::shim::ledger::{Ledger, Limiter};
@@ -47,6 +49,7 @@ struct Guest {
     table: Table,
     argv: Vec<String>,
     env: Vec<String>,
+    user: Arc<User>,
     stdin: Stdin,
     stdout: Arc<dyn Output>,
     stderr: Arc<dyn Output>,
@@ -134,6 +137,7 @@ impl Guest {
             table,
             argv: context.argv,
             env,
+            user: context.user,
             stdin: context.stdin,
             stdout: context.stdout,
             stderr: context.stderr,

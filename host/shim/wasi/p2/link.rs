@@ -14,6 +14,7 @@ use wasmtime_wasi_io::bindings::wasi::io;
 use super::loopback;
 use super::sockets::{HasPoll, HasSockets, PollView, SocketsView};
 use crate::shim::wasi::component::{HasFiles, State};
+use crate::shim::wasi::identity;
 
 struct HasTable;
 
@@ -30,7 +31,7 @@ fn guarded_sockets(state: &mut State) -> SocketsView<'_> {
     SocketsView { stock, sockets, resolver }
 }
 
-/// All of wasi:cli/command 0.2, and wasi:http. The error is wasmtime's own: an interface given twice.
+/// All of wasi:cli/command 0.2, wasi:http, and what wasmpod adds. The error is wasmtime's own: an interface given twice.
 pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     let l = &mut linker;
@@ -64,6 +65,7 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     sockets::tcp::add_to_linker::<State, WasiSockets>(l, WasiSocketsView::sockets)?;
     sockets::udp::add_to_linker::<State, WasiSockets>(l, WasiSocketsView::sockets)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(l)?;
+    identity::add_to_linker(l)?;
     l.allow_shadowing(true);
     l.instance("wasi:sockets/tcp@0.2.12")?.func_wrap(
         "[method]tcp-socket.accept",

@@ -90,3 +90,35 @@ fn sockets_are_none() {
     ));
     assert_eq!(exited(&out), 57);
 }
+
+#[test]
+fn a_module_asks_who_it_is() {
+    let mut guest = Guest::new();
+    guest.user = User { uid: 65, gid: 66, groups: vec![66, 67], name: "app".to_owned() };
+    let own = |name: &str, types: &str| {
+        format!(
+            "(import \"wasmpod_container\" \"{name}\" (func ${name} (param {types}) (result i32)))"
+        )
+    };
+    let imports = [
+        own("user_get", "i32 i32"),
+        own("groups_size_get", "i32"),
+        own("groups_get", "i32"),
+        own("user_name_size_get", "i32"),
+        own("user_name_get", "i32"),
+    ];
+    let out = guest.run(&with_imports(
+        &imports.concat(),
+        r#"(func (export "_start")
+        (call $check (call $user_get (i32.const 100) (i32.const 101)))
+        (call $check (call $groups_size_get (i32.const 0)))
+        (call $check (i32.ne (i32.load (i32.const 0)) (i32.const 2)))
+        (call $check (call $groups_get (i32.const 200)))
+        (i32.store8 (i32.const 102) (i32.load (i32.const 204)))
+        (call $check (call $user_name_size_get (i32.const 0)))
+        (call $check (call $user_name_get (i32.const 103)))
+        (call $say (i32.const 100) (i32.add (i32.const 3) (i32.load (i32.const 0))))
+        (call $proc_exit (call $groups_get (i32.const -4))))"#,
+    ));
+    assert_eq!((exited(&out), out.stdout.as_str()), (21, "ABCapp"));
+}

@@ -30,7 +30,7 @@ fn what_is_missing_is_named_in_one_sentence() {
         (func (export "_start")))"#,
     );
     let expected = "the module imports env::launch, which wasmpod does not provide: it gives \
-                    modules the functions of wasi_snapshot_preview1 alone";
+                    modules the functions of wasi_snapshot_preview1 and wasmpod_container alone";
     assert_eq!(missing, expected);
     let imports: String = (0..8).map(|n| format!("(import \"env\" \"f{n}\" (func))")).collect();
     let several = sentence(&format!(

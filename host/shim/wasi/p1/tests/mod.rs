@@ -15,6 +15,7 @@ use wasmtime::{Engine, Module};
 
 use super::Program;
 use crate::model::sockets::{Listen, SocketPolicy};
+use crate::model::user::User;
 use crate::shim::guest::{Context, Ended, Role, Stdin};
 use crate::shim::kill::{Kill, install_wake_signal};
 use crate::shim::ledger::{Budget, Ledger};
@@ -30,6 +31,7 @@ struct Guest {
     devices: Devices,
     argv: Vec<String>,
     env: Vec<String>,
+    user: User,
     working_dir: String,
     stdin: Stdin,
     memory: u64,
@@ -59,6 +61,7 @@ impl Guest {
             devices,
             argv: vec!["guest".to_owned()],
             env: Vec::new(),
+            user: User::default(),
             working_dir: "/".to_owned(),
             stdin: Stdin::Empty,
             memory: u64::MAX,
@@ -86,6 +89,7 @@ impl Guest {
             argv: self.argv,
             env: self.env,
             root: Arc::new(Root::new(dir, ledger.clone(), Arc::new(self.devices))),
+            user: Arc::new(self.user),
             working_dir: self.working_dir,
             stdin: self.stdin,
             stdout: stdout.clone(),
@@ -97,6 +101,7 @@ impl Guest {
             role: Role::Main,
             listen: self.listen,
             service: None,
+            crew: None,
             begun: None,
         };
         let _entered = self.kill.enter();
@@ -128,6 +133,11 @@ impl Guest {
 /// Every import the guests below use, a page of memory, and two helpers: `$say` writes bytes to
 /// standard output, `$check` ends the guest with the given code when a call gave an error.
 fn module(body: &str) -> String {
+    with_imports("", body)
+}
+
+/// The same with imports of other modules.
+fn with_imports(others: &str, body: &str) -> String {
     let imports: String = FUNCTIONS
         .iter()
         .map(|(name, types)| {
@@ -140,7 +150,7 @@ fn module(body: &str) -> String {
         })
         .collect();
     format!(
-        r#"(module {imports}
+        r#"(module {imports} {others}
         (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
         (memory (export "memory") 1)
         (func $say (param i32 i32)
