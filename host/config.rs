@@ -1,5 +1,6 @@
 //! The configuration: one TOML file, strict, and the folders and sockets that flags override.
 
+mod exec;
 pub mod folders;
 mod network;
 mod registry;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::model::handler::{self, Handler};
 
+pub use exec::ExecConfig;
 pub use network::{Collection, GuestSockets, Isolation, NetworkConfig, WithoutPlugins};
 pub use registry::{RegistryConfig, RegistryHost, RegistryMirror};
 pub use streaming::StreamingConfig;
@@ -36,6 +38,7 @@ pub struct Config {
     pub shim: ShimConfig,
     pub limits: LimitsConfig,
     pub compile: CompileConfig,
+    pub exec: ExecConfig,
     pub agent: AgentConfig,
     /// Which images have to be signed by whom to be pulled (image/signature/policy.rs); without
     /// the file's name none has to.
@@ -135,6 +138,7 @@ impl Default for Config {
             shim: ShimConfig::default(),
             limits: LimitsConfig::default(),
             compile: CompileConfig::default(),
+            exec: ExecConfig::default(),
             agent: AgentConfig::default(),
             signature_policy: None,
             registry: RegistryConfig::default(),

@@ -46,6 +46,7 @@ mod source;
 mod state;
 mod store;
 mod tags;
+mod toolbox;
 mod unpack;
 mod warm;
 
@@ -66,6 +67,7 @@ pub use registry::arrival::{Arrival, LayerArrival, Stage};
 pub use registry::{Auth, Registry};
 pub use store::ImageStore;
 pub use tags::Released;
+pub use toolbox::Toolbox;
 pub use warm::Warmed;
 
 /// An image in the store.

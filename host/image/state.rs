@@ -3,6 +3,7 @@
 //! image, never while something is on its way in.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::SystemTime;
 
@@ -14,7 +15,7 @@ use crate::image::code::CodeCache;
 use crate::image::compiler::Compiler;
 use crate::image::folders::{Folders, Footprint, footprint, names, remove_tree};
 use crate::image::index::{Index, Record};
-use crate::image::{Image, mend, skeleton};
+use crate::image::{Image, Toolbox, mend, skeleton};
 
 pub struct Shared {
     pub folders: Arc<Folders>,
@@ -22,6 +23,8 @@ pub struct Shared {
     index: RwLock<Arc<Index>>,
     changes: Mutex<Changes>,
     usage: Mutex<Option<(Stamp, Footprint)>>,
+    /// Its machine code is kept as if an image had it.
+    pub toolbox: Option<Arc<Toolbox>>,
 }
 
 /// Who is changing the store.
@@ -36,6 +39,17 @@ struct Changes {
     programs: BTreeSet<String>,
 }
 
+/// A toolbox that cannot be used costs the debugging shell and nothing else.
+fn toolbox(file: &Path) -> Option<Arc<Toolbox>> {
+    match Toolbox::open(file) {
+        Ok(toolbox) => Some(Arc::new(toolbox)),
+        Err(error) => {
+            tracing::warn!(%error, "exec has no toolbox");
+            None
+        }
+    }
+}
+
 /// When each folder last gained or lost a name.
 type Stamp = Vec<Option<SystemTime>>;
 
@@ -48,8 +62,14 @@ impl Shared {
         let (index, broken) = Index::load(&folders)?;
         let index = RwLock::new(Arc::new(index));
         let codes = Arc::new(CodeCache::new(folders.clone(), Compiler::new(&config.compile)));
-        let shared =
-            Self { folders, codes, index, changes: Mutex::default(), usage: Mutex::default() };
+        let shared = Self {
+            folders,
+            codes,
+            index,
+            changes: Mutex::default(),
+            usage: Mutex::default(),
+            toolbox: config.exec.toolbox().and_then(toolbox),
+        };
         shared.mend(broken)?;
         let wanted = shared.programs();
         shared.codes.keep(|digest| wanted.contains(digest))?;
@@ -139,10 +159,11 @@ impl Shared {
         digests.iter().filter(|d| !wanted.contains(*d)).try_for_each(|d| self.codes.discard(d))
     }
 
-    /// Digests of every image's programs.
+    /// Digests of every image's programs, and of the toolbox.
     pub fn programs(&self) -> BTreeSet<String> {
         let index = self.index();
-        index.records().flat_map(|r| &r.programs).map(|p| p.digest.clone()).collect()
+        let own = self.toolbox.iter().map(|toolbox| toolbox.digest.clone());
+        own.chain(index.records().flat_map(|r| &r.programs).map(|p| p.digest.clone())).collect()
     }
 
     /// As [`Shared::collect`], with the machine code of those programs that no image has.

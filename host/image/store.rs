@@ -15,7 +15,7 @@ use crate::image::plan::Plan;
 use crate::image::progress::{self, Progress};
 use crate::image::pull::Remote;
 use crate::image::state::{Busy, Shared, blocking};
-use crate::image::{Code, Image, Usage, found, import};
+use crate::image::{Code, Image, Toolbox, Usage, found, import};
 
 /// Every image of a node, and the machine code of their programs. Holds the store's lock until
 /// it and its clones are dropped.
@@ -173,6 +173,11 @@ impl ImageStore {
     /// child is killed. `Error::Invalid` names the file and the fault.
     pub async fn code(&self, digest: &str, file: &Path) -> Result<Code> {
         self.shared.codes.get(digest, file).await
+    }
+
+    /// What execs fall back to, where there is one.
+    pub fn toolbox(&self) -> Option<&Arc<Toolbox>> {
+        self.shared.toolbox.as_ref()
     }
 
     /// Removes machine code of these digests that belongs to no image.

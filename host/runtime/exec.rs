@@ -11,6 +11,7 @@ use super::folders::COPY_SUFFIX;
 use super::shims::Shim;
 use super::{ExecOutput, Runtime};
 use crate::error::{Error, Result};
+use crate::image::Toolbox;
 use crate::model::container::{Container, ContainerState};
 use crate::model::ids::ContainerId;
 use crate::model::resources::Resources;
@@ -45,12 +46,15 @@ pub(super) struct Prepared {
     found: Option<Found>,
 }
 
-/// A program in the container's files.
+/// A program in the container's files, or the toolbox.
 struct Found {
     /// In the container.
     path: String,
     digest: String,
-    copy: Copy,
+    /// On the host.
+    file: PathBuf,
+    /// `None`: the file is nobody's copy.
+    _copy: Option<Copy>,
 }
 
 impl Found {
@@ -58,7 +62,7 @@ impl Found {
     /// saw: that may be another exec's, which shares the work.
     fn blame(&self, error: Error) -> Error {
         let Error::Invalid(text) = &error else { return error };
-        let folder = self.copy.0.parent().map(|dir| format!("{}/", dir.display()));
+        let folder = self.file.parent().map(|dir| format!("{}/", dir.display()));
         let named = text.split_once(&folder.unwrap_or_default()).and_then(|(before, rest)| {
             let (_, after) = rest.split_once(COPY_SUFFIX)?;
             Some(format!("{before}{} in the container{after}", self.path))
@@ -128,7 +132,7 @@ impl Runtime {
             Program::File(found) => found,
         };
         self.exec_codes.use_by(&container.id, &found.digest);
-        let code = self.images.code(&found.digest, &found.copy.0).await;
+        let code = self.images.code(&found.digest, &found.file).await;
         let code = code.map_err(|error| found.blame(error))?;
         Ok(Prepared { shim, code: Some(wire_code(&code)), found: Some(found) })
     }
@@ -139,7 +143,7 @@ impl Runtime {
             return Err(Error::Internal(format!("a running program's code is stale: {why}")));
         };
         tracing::warn!(digest = found.digest, why, "machine code is made anew");
-        let code = self.images.rebuild(&found.digest, &found.copy.0).await;
+        let code = self.images.rebuild(&found.digest, &found.file).await;
         program.code = Some(wire_code(&code.map_err(|error| found.blame(error))?));
         Ok(())
     }
@@ -173,7 +177,12 @@ impl Runtime {
         match resolved.program {
             Some(Resolved::Entrypoint(_)) => Ok(Program::Entry),
             Some(Resolved::File(file)) => {
-                Ok(Program::File(Found { path: file.path, digest: file.digest, copy }))
+                let (path, digest) = (file.path, file.digest);
+                Ok(Program::File(Found { path, digest, file: copy.0.clone(), _copy: Some(copy) }))
+            }
+            Some(Resolved::Nothing(_)) if let Some(toolbox) = self.toolbox_with(name) => {
+                let (digest, file) = (toolbox.digest.clone(), toolbox.file.clone());
+                Ok(Program::File(Found { path: name.clone(), digest, file, _copy: None }))
             }
             Some(Resolved::Nothing(list)) => Err(Error::Invalid(match list.paths.as_slice() {
                 [] => format!("no program {name:?} in the container, nor any other"),
@@ -183,6 +192,11 @@ impl Runtime {
             })),
             None => Err(Error::Internal("the shim's answer about a program is empty".to_owned())),
         }
+    }
+
+    /// The toolbox, when it has a program of that name.
+    fn toolbox_with(&self, name: &str) -> Option<&Toolbox> {
+        self.images.toolbox().map(Arc::as_ref).filter(|toolbox| toolbox.has(name))
     }
 
     pub(super) async fn set_limits(
