@@ -2,6 +2,7 @@
 
 mod exec;
 pub mod folders;
+mod guests;
 mod network;
 mod registry;
 mod streaming;
@@ -16,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::model::handler::{self, Handler};
 
 pub use exec::ExecConfig;
+pub use guests::{GuestsConfig, Permission};
 pub use network::{Collection, GuestSockets, Isolation, NetworkConfig, WithoutPlugins};
 pub use registry::{RegistryConfig, RegistryHost, RegistryMirror};
 pub use streaming::StreamingConfig;
@@ -39,6 +41,7 @@ pub struct Config {
     pub limits: LimitsConfig,
     pub compile: CompileConfig,
     pub exec: ExecConfig,
+    pub guests: GuestsConfig,
     pub agent: AgentConfig,
     /// Which images have to be signed by whom to be pulled (image/signature/policy.rs); without
     /// the file's name none has to.
@@ -139,6 +142,7 @@ impl Default for Config {
             limits: LimitsConfig::default(),
             compile: CompileConfig::default(),
             exec: ExecConfig::default(),
+            guests: GuestsConfig::default(),
             agent: AgentConfig::default(),
             signature_policy: None,
             registry: RegistryConfig::default(),

@@ -29,6 +29,9 @@ use crate::model::sandbox::{Sandbox, SandboxState};
 use crate::model::user::User;
 use crate::proto::shim as wire;
 
+/// Programs of an image that its containers' guests may start.
+const MOST_PROGRAMS: usize = 32;
+
 /// What making a container needs beyond its record.
 struct Plan {
     image: Arc<Image>,
@@ -38,6 +41,8 @@ struct Plan {
     mounts: Vec<PlannedMount>,
     network: wire::Network,
     code: Code,
+    /// Of the image's other programs.
+    programs: Vec<Code>,
 }
 
 impl Runtime {
@@ -93,6 +98,7 @@ impl Runtime {
         let log_path = launch::log_path(&sandbox.config, &config)?;
         let resources = launch::applied(&config.resources)?;
         let code = self.images.code(&launch.program.digest, &launch.program.file).await?;
+        let programs = self.other_programs(&image, &launch.program.digest).await;
         let container = Container {
             id: ContainerId::random(),
             sandbox: sandbox.id.clone(),
@@ -107,7 +113,7 @@ impl Runtime {
             user: Arc::new(launch.user.clone()),
             stop_signal: launch.stop_signal,
         };
-        Ok((container, Plan { image, volumes, launch, mounts, network, code }))
+        Ok((container, Plan { image, volumes, launch, mounts, network, code, programs }))
     }
 
     /// The images that the mounts name, whose ids they are given.
@@ -121,6 +127,26 @@ impl Runtime {
             Ok(Some(found))
         };
         config.mounts.iter_mut().map(find).collect()
+    }
+
+    /// The machine code of an image's programs besides `entry`, as many as a container's guests
+    /// may start as processes. It was made when the image came.
+    async fn other_programs(&self, image: &Image, entry: &str) -> Vec<Code> {
+        let mut codes: Vec<Code> = Vec::new();
+        let most = if self.config.guests.most_processes() > 0 { MOST_PROGRAMS } else { 0 };
+        for program in &image.programs {
+            let is_known =
+                program.digest == entry || codes.iter().any(|code| code.module == program.digest);
+            if is_known || codes.len() >= most {
+                continue;
+            }
+            match self.images.code(&program.digest, &program.file).await {
+                Ok(code) => codes.push(code),
+                // Whoever starts it is told that it cannot be.
+                Err(error) => tracing::debug!(program = program.path, %error, "no machine code"),
+            }
+        }
+        codes
     }
 
     async fn place_container(
@@ -226,6 +252,7 @@ impl Runtime {
             user: Some(wire_user(&container.user)),
             masked_paths: container.config.covers.masked.clone(),
             readonly_paths: container.config.covers.read_only.clone(),
+            programs: plan.programs.iter().map(wire_code).collect(),
         }
     }
 
@@ -234,6 +261,7 @@ impl Runtime {
             memory: resources.memory_limit,
             descriptors: self.config.limits.descriptors,
             handles: self.config.limits.handles,
+            processes: self.config.guests.most_processes(),
             cpuset_cpus: resources.cpuset_cpus.clone(),
         }
     }

@@ -260,6 +260,11 @@ impl Container {
         Acting::begin(&self.user, self.host.privilege)
     }
 
+    /// For a thread that a guest's has begun, and whose user it has from birth.
+    pub fn act_no_more(&self) {
+        Acting::end_inherited(&self.user);
+    }
+
     /// What a program of this container is run with.
     pub fn context(self: &Arc<Self>, root: Arc<Root>, run: Run) -> Context {
         Context {
@@ -283,6 +288,7 @@ impl Container {
             service: self.spec.network.service.clone(),
             crew: Some(Arc::new(self.clone())),
             begun: run.begun,
+            process: None,
         }
     }
 

@@ -116,6 +116,7 @@ pub fn container_spec(asked: wire::CreateContainerRequest, host: &Host) -> Resul
         id: container_id(&asked.id)?,
         sandbox: sandbox_id(&asked.sandbox_id)?,
         code: code(asked.code.ok_or_else(|| missing("code"))?)?,
+        programs: asked.programs.into_iter().map(code).collect::<Result<_>>()?,
         root: RootFs {
             layers: root.layers.iter().map(|layer| path(layer)).collect::<Result<_>>()?,
             upper: path(&root.upper)?,
@@ -191,6 +192,7 @@ fn limits(asked: wire::Limits, host: &Host) -> Result<Limits> {
         memory: bytes(asked.memory),
         descriptors: asked.descriptors,
         handles: asked.handles,
+        processes: asked.processes,
         cpus: cpu::parse(&asked.cpuset_cpus, &host.machine)?,
     })
 }

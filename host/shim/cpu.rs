@@ -63,7 +63,7 @@ impl Drop for Member<'_> {
 }
 
 /// CPU time of a thread of this process; 0 when it is gone.
-fn thread_nanos(tid: i32) -> u64 {
+pub fn thread_nanos(tid: i32) -> u64 {
     // The kernel's name for a thread's clock (CPUCLOCK_PERTHREAD | CPUCLOCK_SCHED), as
     // pthread_getcpuclockid makes it.
     let clock: libc::clockid_t = (!tid << 3) | 6;

@@ -12,6 +12,7 @@ use super::ending;
 use super::guest::{Begun, Ended, Program, Role, Stdin};
 use super::kill::Kill;
 use super::output::Output;
+use super::processes::{Begin, Process};
 use super::programs::{Code, Loaded};
 use super::sandbox::thread_name;
 use crate::engine::THREAD_STACK;
@@ -143,7 +144,9 @@ fn run_loaded(
         role: Role::Exec,
         begun: spec.begun,
     };
-    let context = container.context(parts.root.clone(), run);
+    let process = Process::begin(container, Begin::of(&run, spec.code));
+    let mut context = container.context(parts.root.clone(), run);
+    context.process = process.clone();
     match catch_unwind(AssertUnwindSafe(|| program.run(context))) {
         Ok(ended) => ending::exit_of(ended, SIGKILL),
         Err(panic) => ending::host_fault(&*panic),

@@ -12,6 +12,7 @@ use super::kill::{Kill, Killed};
 use super::ledger::{Ledger, OutOfMemory, Taken};
 use super::network::Guard;
 use super::output::Output;
+use super::processes::Process;
 use super::ticker::Ticker;
 use super::wasi::fs::Root;
 use super::wasi::{component, http, p1, p2, p3};
@@ -56,6 +57,8 @@ pub struct Context {
     /// Called when all that is not the guest's own doing has succeeded, just before its first
     /// instruction: from then on it runs. Never called for one that cannot be begun.
     pub begun: Option<Begun>,
+    /// The process that this run is, for guests that start others.
+    pub process: Option<Arc<Process>>,
 }
 
 /// A container's threads beside its guest's own.
@@ -102,6 +105,7 @@ impl Context {
             service: None,
             crew: None,
             begun: None,
+            process: None,
         }
     }
 

@@ -26,7 +26,7 @@ impl Acting {
     /// Last before the guest's runtime is made. [`Error::Refused`] where the user namespace has
     /// no such ids.
     pub fn begin(user: &User, privilege: Privilege) -> Result<Self> {
-        if (user.uid, user.gid, user.groups.iter().all(|&group| group == 0)) == (0, 0, true) {
+        if is_shims(user) {
             return Ok(Self { became: Became::Nobody });
         }
         if privilege == Privilege::UserNamespace {
@@ -45,6 +45,17 @@ impl Acting {
             .map_err(Error::sys(format!("becoming uid {}", user.uid)))?;
         Ok(acting)
     }
+
+    /// Of a thread that one which acts has begun, and whose ids it has from birth: it is the
+    /// shim's again.
+    pub fn end_inherited(user: &User) {
+        let became = if is_shims(user) { Became::Nobody } else { Became::Somebody };
+        drop(Self { became });
+    }
+}
+
+fn is_shims(user: &User) -> bool {
+    (user.uid, user.gid, user.groups.iter().all(|&group| group == 0)) == (0, 0, true)
 }
 
 impl Drop for Acting {

@@ -14,6 +14,7 @@ use super::input::Input;
 use super::log::{LogFile, Stream};
 use super::mounts::{self, RootSpec};
 use super::output::{Discard, Output};
+use super::processes::{Begin, Process};
 use super::programs::Loaded;
 use super::sandbox::thread_name;
 use super::taps::Tapped;
@@ -162,7 +163,9 @@ fn run(
         role: Role::Main,
         begun: Some(Box::new(move || begun.begin())),
     };
-    let context = container.context(parts.root.clone(), run);
+    let process = Process::begin(container, Begin::of(&run, None));
+    let mut context = container.context(parts.root.clone(), run);
+    context.process = process.clone();
     // Made by root, as runc does, where it is missing; who cannot have it is told by his open.
     if let Ok(top) = parts.root.top() {
         let _ = parts.root.make_dirs(&top, container.spec.working_dir.as_bytes());

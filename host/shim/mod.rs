@@ -31,6 +31,7 @@ pub mod output;
 mod phase;
 mod ports;
 mod process;
+pub mod processes;
 mod programs;
 mod registry;
 mod resolve;

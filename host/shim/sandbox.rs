@@ -15,6 +15,7 @@ use super::ledger::Budget;
 use super::lock;
 use super::loopback::Loopback;
 use super::ports::{self, PortsSpec, Proxy};
+use super::processes::Table;
 use crate::engine::THREAD_STACK;
 use crate::error::{Error, Result};
 use crate::model::cpuset::CpuSet;
@@ -53,6 +54,7 @@ pub struct Sandbox {
     pub memory: Arc<Budget>,
     /// Its own thread's CPU time and that of containers which were removed.
     pub threads: Threads,
+    pub processes: Table,
     stopping: AtomicBool,
     /// Held until the sandbox has stopped, then the namespace goes.
     namespace: Mutex<Option<Arc<OwnedFd>>>,
@@ -79,6 +81,7 @@ impl Sandbox {
         let sandbox = Arc::new(Self {
             memory: Arc::new(Budget::new(spec.memory)),
             threads: Threads::default(),
+            processes: Table::default(),
             stopping: AtomicBool::new(false),
             namespace: Mutex::new(None),
             own_network: OnceLock::new(),

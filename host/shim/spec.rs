@@ -19,6 +19,8 @@ pub struct ContainerSpec {
     pub id: ContainerId,
     pub sandbox: SandboxId,
     pub code: Code,
+    /// What guests may start besides.
+    pub programs: Vec<Code>,
     pub root: RootFs,
     pub mounts: Vec<MountSpec>,
     pub covers: Covers,
@@ -62,6 +64,8 @@ pub struct Limits {
     pub memory: u64,
     pub descriptors: u32,
     pub handles: u32,
+    /// That guests may have started at once; 0 is none.
+    pub processes: u32,
     /// `None` leaves the sandbox's.
     pub cpus: Option<CpuSet>,
 }

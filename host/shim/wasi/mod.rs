@@ -8,6 +8,7 @@ mod identity;
 pub mod p1;
 pub mod p2;
 pub mod p3;
+mod processes;
 mod working_dir;
 
 use crate::error::cut;

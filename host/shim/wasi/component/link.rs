@@ -5,6 +5,7 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use super::state::State;
+use crate::shim::wasi::processes::PACKAGE as PROCESSES;
 use crate::shim::wasi::{identity, some_of};
 
 /// A component with all its imports found.
@@ -24,7 +25,7 @@ impl Linked {
         let has_sockets = component
             .component_type()
             .imports(engine)
-            .any(|(name, _)| name.starts_with("wasi:sockets/") || name.starts_with("wasi:http/"));
+            .any(|(name, _)| WATCHING.iter().any(|package| name.starts_with(package)));
         Ok(Self { pre, has_sockets })
     }
 }
@@ -34,8 +35,12 @@ pub fn exports(engine: &Engine, component: &Component) -> Vec<String> {
     component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect()
 }
 
+/// The packages whose functions wait for descriptors.
+const WATCHING: [&str; 3] = ["wasi:sockets/", "wasi:http/", PROCESSES];
+
 /// The packages of which something is given.
-const GIVEN: [&str; 7] = [
+const GIVEN: [&str; 8] = [
+    PROCESSES,
     "wasi:cli/",
     "wasi:clocks/",
     "wasi:filesystem/",

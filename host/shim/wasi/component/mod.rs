@@ -27,4 +27,5 @@ pub use listing::Listing;
 pub use run::{Failure, run};
 pub use sockets::Sockets;
 pub use state::{Fault, FilesView, HasFiles, Shared, State, borrow, own};
+pub use stdin::Input;
 pub use transfer::{Reader, TRANSFER, Writer};

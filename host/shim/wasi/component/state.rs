@@ -14,11 +14,13 @@ use super::stdin::Input;
 use super::transfer::{Guarded, Standard};
 use crate::model::user::User;
 use crate::shim::guest::Context;
-use crate::shim::kill::Killed;
+use crate::shim::kill::{Kill, Killed};
 use crate::shim::ledger::Limiter;
 use crate::shim::network::Guard;
+use crate::shim::processes::Process;
 use crate::shim::resolver::Resolver;
 use crate::shim::wasi::http::{Authorities, Outgoing};
+use crate::shim::wasi::processes::View;
 
 /// Bytes of randomness that one call may ask for.
 const RANDOM: u64 = 64 * 1024;
@@ -52,6 +54,8 @@ pub struct State {
     /// Polls since the runtime last looked for events.
     pub polls: u32,
     pub limiter: Limiter,
+    process: Option<Arc<Process>>,
+    kill: Arc<Kill>,
 }
 
 impl State {
@@ -93,6 +97,7 @@ impl State {
         let mut table = ResourceTable::new();
         // Bounds what a guest can make the host keep.
         table.set_max_capacity(context.ledger.handles as usize);
+        let (process, kill) = (context.process, context.kill.clone());
         let standard = (stdin, stdout, stderr);
         let files = Files::new(context.root, shared.folders, context.kill, standard);
         Ok(Self {
@@ -107,6 +112,8 @@ impl State {
             user: context.user,
             polls: 0,
             limiter: Limiter::new(context.ledger),
+            process,
+            kill,
         })
     }
 
@@ -116,6 +123,10 @@ impl State {
 
     pub fn user(&self) -> &User {
         &self.user
+    }
+
+    pub fn processes(&mut self) -> View<'_> {
+        View { table: &mut self.table, own: self.process.clone(), kill: self.kill.clone() }
     }
 
     /// What stock sockets see, their count, and who looks names up.

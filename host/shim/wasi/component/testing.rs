@@ -77,6 +77,7 @@ impl World {
             service: None,
             crew: None,
             begun: None,
+            process: None,
         }
     }
 

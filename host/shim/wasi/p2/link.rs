@@ -14,7 +14,7 @@ use wasmtime_wasi_io::bindings::wasi::io;
 use super::loopback;
 use super::sockets::{HasPoll, HasSockets, PollView, SocketsView};
 use crate::shim::wasi::component::{HasFiles, State};
-use crate::shim::wasi::identity;
+use crate::shim::wasi::{identity, processes};
 
 struct HasTable;
 
@@ -66,6 +66,7 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     sockets::udp::add_to_linker::<State, WasiSockets>(l, WasiSocketsView::sockets)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(l)?;
     identity::add_to_linker(l)?;
+    processes::add_to_linker(l)?;
     l.allow_shadowing(true);
     l.instance("wasi:sockets/tcp@0.2.12")?.func_wrap(
         "[method]tcp-socket.accept",

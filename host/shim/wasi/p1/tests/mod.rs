@@ -103,6 +103,7 @@ impl Guest {
             service: None,
             crew: None,
             begun: None,
+            process: None,
         };
         let _entered = self.kill.enter();
         let ended = program.run(context);
