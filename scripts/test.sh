@@ -39,6 +39,11 @@ if [ $# -eq 0 ] && [ "$(id -u)" = 0 ]; then
   unset CNI_PLUGINS
 fi
 
+step the toolbox, its parser against whatever text
+# Ten minutes of that: WASMPOD_FUZZ_SECONDS=600 cargo test --manifest-path examples/Cargo.toml -p toolbox
+WASMPOD_FUZZ_SECONDS="${WASMPOD_FUZZ_SECONDS:-60}" CARGO_TARGET_DIR="$wasmpod_cache/examples-target" \
+  cargo test --locked --quiet --manifest-path examples/Cargo.toml --package toolbox
+
 step tests
 # Last, so that its closing lines close the run.
 exec cargo test --locked --no-fail-fast "$@"

@@ -6,7 +6,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 scripts/setup.sh
 cargo build --locked --quiet
-scripts/build-guests.sh >/dev/null
+guests=$(scripts/build-guests.sh)
+# For `wasmpod exec POD sh`, beside whatever a container holds.
+export WASMPOD_TOOLBOX="$guests/toolbox.wasm"
 readonly wasmpod="$CARGO_TARGET_DIR/debug/wasmpod"
 echo "+ $wasmpod run ${1:-examples/hello.yaml}" >&2
 exec "$wasmpod" run "${1:-examples/hello.yaml}"

@@ -23,7 +23,7 @@ readonly targets=(wasm32-wasip1 wasm32-wasip2)
 readonly cache="${XDG_CACHE_HOME:-$HOME/.cache}/wasmpod"
 readonly home="$cache/wasm-rust"
 # What examples/ need (rust-version in their Cargo.toml).
-readonly oldest=1.87.0
+readonly oldest=1.88.0
 # Debian 13 has an older one.
 read -ra suites <<<"${WASM_RUST_SUITES:-forky sid}"
 

@@ -30,6 +30,7 @@ mod shim_process;
 mod sockets;
 mod streaming;
 mod stuck;
+mod toolbox;
 mod users;
 mod walls;
 mod working_dir;

@@ -2,6 +2,7 @@
 //! run.sh tells how to use it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod exec;
 mod files;
 mod idle;
 // Of the tests' kits the bench uses a part.
@@ -36,8 +37,18 @@ mod registry {
 
 use table::Table;
 
-const ALL: [&str; 9] =
-    ["latency", "throughput", "idle", "stop", "files", "pulls", "store", "network", "services"];
+const ALL: [&str; 10] = [
+    "latency",
+    "exec",
+    "throughput",
+    "idle",
+    "stop",
+    "files",
+    "pulls",
+    "store",
+    "network",
+    "services",
+];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -59,6 +70,7 @@ async fn main() {
         eprintln!("measuring {name}");
         match name.as_str() {
             "latency" => latency::measure(&mut table).await,
+            "exec" => exec::measure(&mut table).await,
             "throughput" => throughput::measure(&mut table).await,
             "idle" => idle::measure(&mut table).await,
             "network" => network::measure(&mut table).await,
