@@ -2,15 +2,15 @@
 # Makes an image of the toolbox, a tar in OCI's layout that `wasmpod import` takes and `wasmpod
 # push` then brings to a registry:
 #
-#   scripts/toolbox-image.sh FILE.tar [ENV=VALUE | /PATH | /PATH=FILE]...
+#   scripts/toolbox-image.sh FILE.tar [ENV=VALUE | /PATH | /PATH=FILE | --cmd=WORDS | --user=USER]...
 #
 # The component is /bin/toolbox.wasm, and every program of it a link to that, so that `ls /bin`
 # shows what there is and a container's command may be `sh`, `/bin/sh` or `top`. Further words add
-# variables, empty folders and files. The same input gives the same bytes.
+# variables, empty folders and files, say what runs and as whom. The same input gives the same bytes.
 set -euo pipefail
 
 readonly repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-readonly out=${1:?usage: toolbox-image.sh FILE.tar [ENV=VALUE | /PATH | /PATH=FILE]...}
+readonly out=${1:?usage: toolbox-image.sh FILE.tar [WORD]...}
 shift
 guests=$("$repo/scripts/build-guests.sh")
 scratch=$(mktemp -d)
@@ -28,12 +28,29 @@ while read -r name; do ln -s toolbox.wasm "$root/bin/$name"; done <<<"$names"
 # What starts in an image is known by its ending.
 ln -s toolbox.wasm "$root/bin/sh.wasm"
 echo 'root:x:0:0:root:/root:/bin/sh' >"$root/etc/passwd"
-echo 'nobody:x:65534:65534:nobody:/:/bin/false' >>"$root/etc/passwd"
-printf 'root:x:0:\nnogroup:x:65534:\n' >"$root/etc/group"
+cat >>"$root/etc/passwd" <<'TEXT'
+www-data:x:33:33:www-data:/:/bin/false
+default-user:x:1000:1000:default-user:/:/bin/sh
+nobody:x:65534:65534:nobody:/:/bin/false
+TEXT
+cat >"$root/etc/group" <<'TEXT'
+root:x:0:
+www-data:x:33:
+users:x:100:
+default-user:x:1000:
+group-defined-in-image:x:50000:default-user
+nogroup:x:65534:
+TEXT
 
-env='"PATH=/bin"'
+env='"PATH=/bin"' cmd='"/bin/sh.wasm"' user=
 for word in "$@"; do
   case $word in
+    --cmd=*)
+      read -ra words <<<"${word#*=}"
+      ln -sf toolbox.wasm "$root/bin/${words[0]}.wasm"
+      cmd="\"/bin/${words[0]}.wasm\"$(printf ',"%s"' "${words[@]:1}")"
+      ;;
+    --user=*) user=${word#*=} ;;
     /*=*) mkdir -p "$root$(dirname "${word%%=*}")" && cp "${word#*=}" "$root${word%%=*}" ;;
     /*) mkdir -p "$root$word" ;;
     *=*) env="$env,\"$word\"" ;;
@@ -54,7 +71,7 @@ tar "${same[@]}" -C "$root" -cf "$scratch/layer.tar" .
 layer=$(blob "$scratch/layer.tar")
 diff=$(sha256sum "$scratch/layer.tar" | cut -d' ' -f1)
 cat >"$scratch/config.json" <<JSON
-{"architecture":"wasm","os":"wasip1","config":{"Env":[$env],"Cmd":["/bin/sh.wasm"]},"rootfs":{"type":"layers","diff_ids":["sha256:$diff"]}}
+{"architecture":"wasm","os":"wasip1","config":{"Env":[$env],"Cmd":[$cmd],"User":"$user"},"rootfs":{"type":"layers","diff_ids":["sha256:$diff"]}}
 JSON
 config=$(blob "$scratch/config.json")
 cat >"$scratch/manifest.json" <<JSON

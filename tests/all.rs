@@ -4,6 +4,7 @@
 
 mod support;
 
+mod conformance;
 mod cri_containers;
 mod cri_descriptor;
 mod cri_sandboxes;

@@ -88,7 +88,7 @@ async fn lists_come_as_streams_too() {
     assert!(containers.message().await.unwrap().is_none());
     let images = daemon.images().stream_images(cri::StreamImagesRequest::default()).await;
     let images = images.unwrap().into_inner().message().await.unwrap().unwrap().images;
-    assert_eq!(images.iter().flat_map(|found| &found.repo_tags).collect::<Vec<_>>(), [&image]);
+    assert!(images.iter().flat_map(|found| &found.repo_tags).any(|tag| tag.ends_with(&image)));
 }
 
 #[tokio::test]

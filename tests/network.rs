@@ -8,5 +8,5 @@ mod doctor;
 mod faults;
 mod hanging;
 mod kills;
-mod kit;
+pub mod kit;
 mod pods;

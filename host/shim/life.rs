@@ -178,6 +178,8 @@ fn run(
         Ok(ended) => ending::exit_of(ended, container.signal()),
         Err(panic) => ending::host_fault(&*panic),
     };
+    // It holds the terminal's inner side.
+    drop(process);
     if let Some(shown) = shown {
         // The last of what a terminal shows belongs into the log before the container has ended.
         let _ = shown.blocking_recv();

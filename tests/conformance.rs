@@ -1,0 +1,197 @@
+//! cri-tools' own conformance suite against a daemon of ours. Every image that it asks for comes
+//! from a real registry on loopback, through the mirror configuration: the toolbox under the
+//! names that the suite has for busybox, nginx and its test images.
+//! tests/conformance/expected.txt names every spec that does not pass, and why; any difference
+//! fails. What the suite said is left at $WASMPOD_CONFORMANCE_REPORT, where that is set.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Deserialize;
+
+use crate::registry::server::{Guard, Server, folder, is_there};
+use crate::support::{Daemon, root_for};
+
+/// Images by their names without the registries' hosts, and what each has beside the toolbox's
+/// programs (words of scripts/toolbox-image.sh).
+const IMAGES: [(&str, &[&str]); 19] = [
+    ("e2e-test-images/busybox:1.29-2", &[]),
+    ("e2e-test-images/nginx:1.14-2", &["--cmd=httpd -f -p 80 -h /www", "/www/index.html"]),
+    (
+        "k8s-staging-cri-tools/hostnet-nginx-amd64:latest",
+        &["--cmd=httpd -f -p 12003 -h /www", "/www/index.html"],
+    ),
+    ("k8s-staging-cri-tools/test-image-user-uid:latest", &["--user=1002"]),
+    ("k8s-staging-cri-tools/test-image-user-username:latest", &["--user=www-data"]),
+    ("k8s-staging-cri-tools/test-image-user-uid-group:latest", &["--user=1003:users"]),
+    ("k8s-staging-cri-tools/test-image-user-username-group:latest", &["--user=www-data:100"]),
+    ("k8s-staging-cri-tools/test-image-predefined-group:latest", &["--user=1000"]),
+    ("k8s-staging-cri-tools/test-image-latest:latest", &["IMAGE=latest"]),
+    ("k8s-staging-cri-tools/test-image-tag:test", &["IMAGE=tag"]),
+    ("k8s-staging-cri-tools/test-image-tag:all", &["IMAGE=all"]),
+    ("k8s-staging-cri-tools/test-image-1:latest", &["IMAGE=1"]),
+    ("k8s-staging-cri-tools/test-image-2:latest", &["IMAGE=2"]),
+    ("k8s-staging-cri-tools/test-image-3:latest", &["IMAGE=3"]),
+    ("k8s-staging-cri-tools/test-image-tags:1", &["IMAGE=tags"]),
+    ("k8s-staging-cri-tools/test-image-tags:2", &["IMAGE=tags"]),
+    ("k8s-staging-cri-tools/test-image-tags:3", &["IMAGE=tags"]),
+    ("e2e-test-images/httpd:2.4.39-4", &["--cmd=httpd -f -p 80 -h /www", "/www/index.html"]),
+    ("pause:3.9", &[]),
+];
+
+/// What the suite says of one spec.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Spec {
+    #[serde(default)]
+    container_hierarchy_texts: Option<Vec<String>>,
+    leaf_node_type: String,
+    leaf_node_text: String,
+    state: String,
+    #[serde(default)]
+    failure: Failure,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Failure {
+    message: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Suite {
+    spec_reports: Vec<Spec>,
+}
+
+impl Spec {
+    fn name(&self) -> String {
+        let mut texts = self.container_hierarchy_texts.clone().unwrap_or_default();
+        // Ginkgo's own prefix of every container.
+        texts.iter_mut().for_each(|text| *text = text.trim_start_matches("[k8s.io] ").to_owned());
+        texts.push(self.leaf_node_text.clone());
+        texts.join(" > ")
+    }
+}
+
+/// critest, built once per machine; `None`, loudly, where that is not possible.
+fn program() -> Option<PathBuf> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/build-cri-tools.sh");
+    let built = Command::new(script).arg("critest").output().unwrap();
+    if !built.status.success() {
+        eprintln!("SKIPPED: critest: {}", String::from_utf8_lossy(&built.stderr));
+        return None;
+    }
+    Some(Path::new(String::from_utf8(built.stdout).unwrap().trim()).join("critest"))
+}
+
+/// Fills the registry through a daemon that only pushes.
+async fn fill(registry: &Server, scratch: &Path) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/toolbox-image.sh");
+    let page = scratch.join("index.html");
+    std::fs::write(&page, "<html>toolbox</html>\n").unwrap();
+    let pusher = Daemon::start().await;
+    for (name, words) in IMAGES {
+        let tar = scratch.join("image.tar");
+        let words = words.iter().map(|word| match *word {
+            "/www/index.html" => format!("/www/index.html={}", page.display()),
+            word => word.to_owned(),
+        });
+        let made = Command::new(script).arg(&tar).args(words).output().unwrap();
+        assert!(made.status.success(), "{name}: {}", String::from_utf8_lossy(&made.stderr));
+        let image = format!("{}/{name}", registry.host);
+        pusher.cli(&["import", &tar.display().to_string(), &image]).await;
+        pusher.cli(&["push", &image]).await;
+    }
+}
+
+/// Runs the suite and gives every spec that did not pass, with why.
+fn failing(program: &Path, daemon: &Daemon, words: &[&str]) -> BTreeMap<String, String> {
+    let report = daemon.path().join("report.json");
+    let socket = format!("unix://{}", daemon.listen().display());
+    let output = Command::new(program)
+        .arg(format!("--runtime-endpoint={socket}"))
+        .arg(format!("--image-endpoint={socket}"))
+        .arg(format!("--ginkgo.json-report={}", report.display()))
+        .args(["--ginkgo.no-color", "--ginkgo.silence-skips", "--config=/nonexistent"])
+        .args(words)
+        .output()
+        .unwrap();
+    if let Some(kept) = std::env::var_os("WASMPOD_CONFORMANCE_REPORT") {
+        std::fs::write(kept, &output.stdout).unwrap();
+    }
+    let told = std::fs::read(&report).unwrap_or_else(|_| {
+        panic!("critest made no report: {}", String::from_utf8_lossy(&output.stdout))
+    });
+    let suites: Vec<Suite> = serde_json::from_slice(&told).unwrap();
+    let specs = suites.into_iter().flat_map(|suite| suite.spec_reports);
+    let specs: Vec<Spec> = specs.filter(|spec| spec.leaf_node_type == "It").collect();
+    assert!(specs.len() > 100, "critest knows {} specs only", specs.len());
+    let others = specs.iter().filter(|spec| spec.state != "passed");
+    others
+        .map(|spec| {
+            let why = spec.failure.message.lines().next().unwrap_or_default();
+            (spec.name(), format!("{}: {why}", spec.state))
+        })
+        .collect()
+}
+
+/// The specs that are known not to pass: "STATE | SPEC | WHY".
+fn expected() -> BTreeMap<String, String> {
+    let text = include_str!("conformance/expected.txt");
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let mut parts = line.split(" | ");
+            let (state, spec) = (parts.next().unwrap(), parts.next().unwrap());
+            assert!(parts.next().is_some_and(|why| !why.is_empty()), "{spec}: why not?");
+            (spec.to_owned(), state.to_owned())
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn critest_passes_but_for_what_is_expected() {
+    if !is_there() || !crate::network::kit::possible() || !root_for("critest") {
+        return;
+    }
+    let Some(program) = program() else { return };
+    let scratch = folder();
+    let registry = Server::start(scratch.path(), Guard::Nothing).await;
+    fill(&registry, scratch.path()).await;
+    let net = crate::network::kit::Net::new();
+    net.write(&[
+        net.bridge_plugin(),
+        serde_json::json!({
+            "type": "portmap", "capabilities": { "portMappings": true }
+        }),
+    ]);
+    let configuration = format!(
+        "{}\n[registry.hosts._default]\nmirrors = [{{ url = \"http://{}\" }}]\n",
+        net.configuration(),
+        registry.host
+    );
+    let daemon = Daemon::start_with(&configuration).await;
+    let words: Vec<String> = std::env::var("WASMPOD_CRITEST")
+        .map(|words| words.split(' ').map(str::to_owned).collect())
+        .unwrap_or_default();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let found = tokio::task::block_in_place(|| failing(&program, &daemon, &words));
+    let expected = expected();
+    let mut differences = Vec::new();
+    for (spec, told) in &found {
+        match expected.get(spec) {
+            Some(state) if told.starts_with(state.as_str()) => {}
+            _ => differences.push(format!("{spec}\n    {told}")),
+        }
+    }
+    let better = expected.keys().filter(|spec| !found.contains_key(*spec));
+    differences.extend(better.map(|spec| format!("{spec}\n    passes, although not expected to")));
+    assert!(
+        differences.is_empty(),
+        "{} differences:\n{}",
+        differences.len(),
+        differences.join("\n")
+    );
+}
