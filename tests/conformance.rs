@@ -36,8 +36,11 @@ const IMAGES: [(&str, &[&str]); 19] = [
     ("k8s-staging-cri-tools/test-image-tags:1", &["IMAGE=tags"]),
     ("k8s-staging-cri-tools/test-image-tags:2", &["IMAGE=tags"]),
     ("k8s-staging-cri-tools/test-image-tags:3", &["IMAGE=tags"]),
-    ("e2e-test-images/httpd:2.4.39-4", &["--cmd=httpd -f -p 80 -h /www", "/www/index.html"]),
-    ("pause:3.9", &[]),
+    (
+        "e2e-test-images/httpd:2.4.39-4",
+        &["--cmd=httpd -f -p 80 -h /www", "/www/index.html", "IMAGE=httpd"],
+    ),
+    ("pause:3.9", &["IMAGE=pause"]),
 ];
 
 /// What the suite says of one spec.

@@ -230,7 +230,9 @@ async fn programs_run_side_by_side_as_processes_of_the_pod() {
         shell(&main, script, expected).await;
     }
     // What is started ends with who started it.
-    shell(&main, "sleep 4321 & sleep 4322 | cat & pgrep sleep | wc -l", "2\n").await;
+    let script = "sleep 4321 & sleep 4322 | cat & until [ $(pgrep sleep | wc -l) = 2 ]; do \
+                  :; done; echo both";
+    shell(&main, script, "both\n").await;
     support::eventually_async("the processes are gone", || async {
         let (_, out, _) = run(&main, &["sh", "-c", "pgrep -f sleep.4321 || true"]).await;
         out.is_empty().then_some(())
@@ -239,7 +241,7 @@ async fn programs_run_side_by_side_as_processes_of_the_pod() {
     let (_, out, _) = run(&main, &["ps"]).await;
     assert!(out.lines().any(|line| line.contains("idle")), "{out}");
     assert!(out.lines().any(|line| line.ends_with(" ps")), "{out}");
-    let (code, _, err) = run(&main, &["sh", "-c", "for i in $(seq 70); do sleep 9 & done"]).await;
+    let (code, _, err) = run(&main, &["sh", "-c", "for i in $(seq 70); do sleep 900 & done"]).await;
     assert!(err.contains("may have 64 processes at once"), "{code} {err}");
 }
 
