@@ -17,6 +17,12 @@ pub mod netns;
 pub mod network;
 mod passing;
 pub mod proto;
+mod retry;
 pub mod runtime;
 pub mod shim;
 mod speech;
+/// What tests wait with.
+#[cfg(test)]
+#[path = "../tests/support/wait.rs"]
+#[allow(dead_code)]
+mod wait;

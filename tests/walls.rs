@@ -10,7 +10,7 @@ const LONGEST: usize = 400;
 
 /// The parts that a part may name as `crate::PART`, besides itself. `proto` is told apart by its
 /// packages.
-const DIRECTIONS: [(&str, &[&str]); 17] = [
+const DIRECTIONS: [(&str, &[&str]); 18] = [
     ("model", &[]),
     ("error", &["model"]),
     ("proto", &[]),
@@ -19,6 +19,7 @@ const DIRECTIONS: [(&str, &[&str]); 17] = [
     ("engine", &["error"]),
     ("netns", &["error"]),
     ("passing", &[]),
+    ("retry", &[]),
     ("network", &["config", "error", "model", "netns"]),
     (
         "shim",
@@ -30,6 +31,7 @@ const DIRECTIONS: [(&str, &[&str]); 17] = [
             "passing",
             "proto::shim",
             "proto::SHIM_PROTOCOLS",
+            "retry",
             "speech",
         ],
     ),
@@ -51,7 +53,7 @@ const DIRECTIONS: [(&str, &[&str]); 17] = [
     ),
     // Sizes and states that CRI echoes: everything through `runtime`.
     // `proto::pod` for the import of images, which CRI lacks.
-    ("cri", &["config", "error", "image", "model", "proto::cri", "proto::pod", "runtime"]),
+    ("cri", &["config", "error", "image", "model", "proto::cri", "proto::pod", "retry", "runtime"]),
     (
         "agent",
         &["config", "cri::client", "cri::codes", "error", "model", "proto::cri", "proto::pod"],
@@ -68,6 +70,7 @@ const DIRECTIONS: [(&str, &[&str]); 17] = [
             "network",
             "proto::cri",
             "proto::pod",
+            "retry",
             "runtime",
             "shim",
             "speech",

@@ -7,21 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, bail};
-use bytes::BytesMut;
 use clap::Args;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::client::Client;
 use super::objects::{Found, Snapshot};
 use super::{Global, block_on};
 use crate::cri::client::RealmScope;
-use crate::cri::streaming::client::{self as streaming, Forwarded, Inflow, Output};
+use crate::cri::streaming::client::{self as streaming, Forwarded, Inflow};
 use crate::proto::cri;
-
-/// Bytes of a client's data in one piece.
-const PIECE: usize = 64 << 10;
+use crate::retry;
 
 /// Listen on ports of this machine and carry their connections into a pod, until Ctrl-C.
 #[derive(Debug, Args)]
@@ -97,11 +94,7 @@ async fn listen(
     numbers: Arc<AtomicU64>,
 ) {
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            // Descriptors may be short; a pause keeps this from spinning until one is free.
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            continue;
-        };
+        let (stream, _) = retry::until_ok(|| listener.accept()).await;
         let (link, number) = (link.clone(), numbers.fetch_add(1, Ordering::Relaxed));
         tokio::spawn(async move {
             match link.forward(port, number).await {
@@ -115,25 +108,11 @@ async fn listen(
 async fn carry(stream: TcpStream, forwarded: Forwarded) {
     let Forwarded { incoming, outgoing, mut fault } = forwarded;
     let (read, write) = stream.into_split();
-    let sending = tokio::spawn(send(read, outgoing));
+    let sending = tokio::spawn(outgoing.carry(read));
     receive(incoming, write).await;
     sending.abort();
     if let Ok(Some(sentence)) = fault.next().await {
         eprintln!("wasmpod: {}", String::from_utf8_lossy(&sentence));
-    }
-}
-
-async fn send(mut from: OwnedReadHalf, mut to: Output) {
-    let mut buffer = BytesMut::new();
-    loop {
-        buffer.reserve(PIECE);
-        match from.read_buf(&mut buffer).await {
-            Ok(0) => return to.finish().await,
-            // The stream is reset by being dropped.
-            Err(_) => return,
-            Ok(_) if to.send(buffer.split().freeze()).await.is_ok() => {}
-            Ok(_) => return,
-        }
     }
 }
 

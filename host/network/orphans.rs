@@ -3,10 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use crate::model::ids::{SandboxId, ShimId};
 
@@ -14,7 +17,6 @@ use crate::model::ids::{SandboxId, ShimId};
 /// to what they run, as they do CNI's own variables.
 const MARK: &str = "WASMPOD_NETWORK";
 const SANDBOX: &str = "CNI_CONTAINERID";
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// A daemon, as its plugins' processes tell it from the ones before and beside it.
 #[derive(Clone, Debug)]
@@ -56,22 +58,26 @@ impl Owner {
             let (owner, wanted) = (self.clone(), work.clone());
             let found = tokio::task::spawn_blocking(move || {
                 let orphans = owner.orphans().into_iter();
-                orphans.filter(|(_, work)| *work == wanted).map(|(pid, _)| pid).collect()
+                let orphans = orphans.filter(|(_, work)| *work == wanted);
+                orphans.filter_map(|(pid, _)| Process::open(pid)).collect()
             });
-            let pids: Vec<Pid> = found.await.unwrap_or_default();
-            if pids.is_empty() {
+            let processes: Vec<Process> = found.await.unwrap_or_default();
+            if processes.is_empty() {
                 return;
             }
-            if begun.elapsed() > limit {
+            let is_late = begun.elapsed() >= limit;
+            if is_late {
                 tracing::warn!(?work, "a CNI plugin of the last daemon hangs and is killed");
-                for pid in pids {
-                    let _ = kill_process(pid, Signal::KILL);
-                }
-                if begun.elapsed() > limit * 2 {
-                    return;
+                for process in &processes {
+                    process.kill();
                 }
             }
-            tokio::time::sleep(PAUSE).await;
+            let end = if is_late { limit * 2 } else { limit };
+            let ended = futures::future::join_all(processes.iter().map(Process::ended));
+            let left = end.saturating_sub(begun.elapsed());
+            if tokio::time::timeout(left, ended).await.is_err() && is_late {
+                return;
+            }
         }
     }
 
@@ -103,6 +109,29 @@ impl Owner {
             Some(id) => Some(Work::Sandbox(id)),
             None => (self.journal.to_str() == mark.map(|(_, of)| of)).then_some(Work::Network),
         }
+    }
+}
+
+/// A process that is nobody's child here.
+struct Process(AsyncFd<OwnedFd>);
+
+impl Process {
+    /// `None` once it has ended.
+    fn open(pid: Pid) -> Option<Self> {
+        let process = pidfd_open(pid, PidfdFlags::NONBLOCK).ok()?;
+        // Deprecated for types that may change their descriptor; an `OwnedFd` does not, and its
+        // replacement is unsafe.
+        #[allow(deprecated)]
+        AsyncFd::with_interest(process, Interest::READABLE).ok().map(Self)
+    }
+
+    fn kill(&self) {
+        // It may have ended by itself.
+        let _ = pidfd_send_signal(self.0.get_ref(), Signal::KILL);
+    }
+
+    async fn ended(&self) {
+        let _ = self.0.readable().await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tests of `plugin`.
 
 use super::*;
+use crate::wait;
 
 struct Kit {
     folder: tempfile::TempDir,
@@ -9,11 +10,13 @@ struct Kit {
 
 /// A plugin "p" that is this shell script, given a second.
 fn kit(script: &str) -> Kit {
-    use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("p");
-    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let text = folder.path().join("text");
+    std::fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
+    // Not written by this process: another test's child could hold it open and keep it "busy".
+    let mut install = std::process::Command::new("install");
+    let installed = install.args(["-m", "755"]).arg(&text).arg(folder.path().join("p")).status();
+    assert!(installed.unwrap().success());
     let config = NetworkConfig {
         bin_dirs: vec!["/nowhere".into(), folder.path().into()],
         plugin_seconds: 1,
@@ -32,16 +35,7 @@ impl Kit {
             environment: vec![("CNI_CONTAINERID", "abc".to_owned())],
             input: b"{\"a\": 1}".to_vec(),
         };
-        // A script that another test's child still holds open for writing is "busy".
-        for _ in 0..50 {
-            match self.plugins.call(&call).await {
-                Err(error) if error.to_string().contains("busy") => {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                other => return other.map(|out| String::from_utf8(out).unwrap()),
-            }
-        }
-        panic!("busy for ever")
+        self.plugins.call(&call).await.map(|out| String::from_utf8(out).unwrap())
     }
 
     async fn fails(&self) -> String {
@@ -86,13 +80,8 @@ impl Kit {
     }
 
     async fn until(&self, is_there: impl Fn(Option<String>) -> bool) {
-        for _ in 0..1000 {
-            if is_there(self.child()) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("what the plugin began: {:?}", self.child());
+        let what = "what the plugin began comes and goes";
+        wait::eventually(what, || is_there(self.child()).then_some(())).await;
     }
 }
 

@@ -12,6 +12,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tonic::transport::server::Connected;
 
+use crate::retry;
+
 /// How long a shim without sandboxes and connections waits for the next.
 pub const LONELY: Duration = Duration::from_secs(60);
 
@@ -27,15 +29,10 @@ pub fn incoming(
     count: watch::Sender<usize>,
 ) -> impl Stream<Item = io::Result<Connection>> {
     stream::unfold((listener, count), |(listener, count)| async move {
-        let accepted = listener.accept().await.map(|(stream, _)| {
-            count.send_modify(|count| *count += 1);
-            Connection { stream, count: count.clone() }
-        });
-        if accepted.is_err() {
-            // Descriptors may be short; a pause keeps this from spinning until one is free.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Some((accepted, (listener, count)))
+        let (stream, _) = retry::until_ok(|| listener.accept()).await;
+        count.send_modify(|count| *count += 1);
+        let connection = Connection { stream, count: count.clone() };
+        Some((Ok(connection), (listener, count)))
     })
 }
 

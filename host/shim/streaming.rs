@@ -29,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::model::container::Exit;
 use crate::passing::{Inlet, Outlet, halves};
 use crate::proto::shim as wire;
+use crate::retry;
 
 /// The socket's name in the shim's folder.
 const SOCKET: &str = "streams.sock";
@@ -53,13 +54,8 @@ pub async fn serve(registry: Arc<Registry>, listener: UnixListener) -> Result<()
     let listener = tokio::net::UnixListener::from_std(listener)
         .map_err(Error::io("taking over the sessions' socket"))?;
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                tokio::spawn(session(registry.clone(), stream));
-            }
-            // Descriptors may be short; a pause keeps this from spinning until one is free.
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
+        let (stream, _) = retry::until_ok(|| listener.accept()).await;
+        tokio::spawn(session(registry.clone(), stream));
     }
 }
 
@@ -196,7 +192,7 @@ async fn run(
                 }
             }
             wish = line.wish(), if caller.is_some() => match (wish, &view) {
-                (Some(size), Some(view)) => view.resize(&size),
+                (Some(size), Some(view)) => resize(&view.terminal, &size),
                 (Some(_), None) => {}
                 (None, _) => caller = None,
             },
@@ -268,11 +264,6 @@ impl View {
         Ok((streams, Self { terminal, typing, shown }))
     }
 
-    fn resize(&self, size: &wire::TerminalSize) {
-        let number = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
-        self.terminal.resize(number(size.width), number(size.height));
-    }
-
     /// The program is gone: waits until the client has got all of what it showed.
     async fn over(self) {
         if let Some(typing) = self.typing {
@@ -280,6 +271,11 @@ impl View {
         }
         let _ = self.shown.await;
     }
+}
+
+fn resize(terminal: &Terminal, size: &wire::TerminalSize) {
+    let number = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
+    terminal.resize(number(size.width), number(size.height));
 }
 
 /// The main program's streams; its exit unless the client went before.
@@ -310,10 +306,7 @@ async fn attach(
         tokio::select! {
             exit = container.exited() => break Some(exit),
             wish = line.wish() => match (wish, &terminal) {
-                (Some(size), Some(terminal)) => {
-                    let number = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
-                    terminal.resize(number(size.width), number(size.height));
-                }
+                (Some(size), Some(terminal)) => resize(terminal, &size),
                 (Some(_), None) => {}
                 (None, _) => break None,
             },

@@ -15,8 +15,8 @@ use crate::target::Target;
 
 /// Connections that ask at once.
 const CALLERS: usize = 8;
-const ROUNDS: usize = 3;
-const ROUND: Duration = Duration::from_secs(3);
+const ROUNDS: usize = 9;
+const ROUND: Duration = Duration::from_secs(2);
 
 /// What a TCP round echoes.
 const BYTES: usize = 256 << 20;
@@ -36,7 +36,7 @@ async fn requests(table: &mut Table, daemon: &Daemon) {
     config.annotations = [("wasmpod.dev/http".to_owned(), port.number.to_string())].into();
     let pod = daemon.run_pod(config).await;
     let web = pod.run(container("web", &image)).await;
-    let theirs = Theirs::serve();
+    let theirs = Theirs::serve().await;
     let (mut own, mut other) = (Load::default(), Load::default());
     // Turn by turn, so that both meet the same machine; the first round warms up.
     for round in 0..=ROUNDS {
@@ -131,33 +131,30 @@ struct Theirs {
 }
 
 impl Theirs {
-    fn serve() -> Option<Self> {
+    async fn serve() -> Option<Self> {
         let port = Port::new();
         let at = port.at();
         let mut command = Command::new("wasmtime");
         command.args(["serve", "-S", "cli", "--addr"]).arg(at.to_string());
-        Self::begin(command.arg(support::guest("web")), at)
+        Self::begin(command.arg(support::guest("web")), at).await
     }
 
-    fn echo() -> Option<Self> {
+    async fn echo() -> Option<Self> {
         let port = Port::new();
         let at = port.at();
         let mut command = Command::new("wasmtime");
         command.args(["run", "-S", "inherit-network"]).arg(support::guest("probe-p2"));
-        Self::begin(command.args(["serve", &at.to_string(), "1000000"]), at)
+        Self::begin(command.args(["serve", &at.to_string(), "1000000"]), at).await
     }
 
-    fn begin(command: &mut Command, at: SocketAddr) -> Option<Self> {
+    async fn begin(command: &mut Command, at: SocketAddr) -> Option<Self> {
         let Ok(process) = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() else {
             eprintln!("SKIPPED: no wasmtime to compare with");
             return None;
         };
         let theirs = Self { process, at };
-        let begun = Instant::now();
-        while TcpStream::connect(at).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "wasmtime does not listen");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let listens = || TcpStream::connect(at).ok().map(drop);
+        support::eventually("wasmtime listens", listens).await;
         Some(theirs)
     }
 }
@@ -177,7 +174,7 @@ async fn echoes(table: &mut Table, daemon: &Daemon) {
     config.args = ["serve", &port.at().to_string(), "1000000"].map(str::to_owned).to_vec();
     let server = pod.run(config).await;
     server.says("listening").await;
-    let theirs = Theirs::echo();
+    let theirs = Theirs::echo().await;
     let (mut own, mut other) = (0.0, 0.0);
     for _ in 0..ROUNDS {
         own += echo(port.at());

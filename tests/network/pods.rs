@@ -124,6 +124,19 @@ fn iptables() -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// A pod whose port 8080 is to be had at the host's port, which is free now.
+fn with_host_port(name: &str) -> (cri::PodSandboxConfig, u16) {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut config = networked(name);
+    config.port_mappings = vec![cri::PortMapping {
+        protocol: cri::Protocol::Tcp.into(),
+        container_port: 8080,
+        host_port: i32::from(port),
+        host_ip: String::new(),
+    }];
+    (config, port)
+}
+
 #[tokio::test]
 async fn a_host_port_leads_to_the_pod_and_goes_with_it() {
     if !possible() {
@@ -138,14 +151,7 @@ async fn a_host_port_leads_to_the_pod_and_goes_with_it() {
     let firewall = json!({"type": "firewall"});
     net.write(&[net.bridge_plugin(), portmap, firewall]);
     let daemon = Daemon::start_with(&net.configuration()).await;
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut config = networked("ports");
-    config.port_mappings = vec![cri::PortMapping {
-        protocol: cri::Protocol::Tcp.into(),
-        container_port: 8080,
-        host_port: i32::from(port),
-        host_ip: String::new(),
-    }];
+    let (config, port) = with_host_port("ports");
     let pod = daemon.run_pod(config).await;
     let listener = within(&namespace(&daemon, &pod), || TcpListener::bind("0.0.0.0:8080").unwrap());
     answer(listener, "pod");
@@ -166,14 +172,7 @@ async fn a_host_port_leads_to_the_pods_address_by_proxy_where_no_plugin_maps_por
     let net = Net::new();
     net.write(&[net.bridge_plugin()]);
     let daemon = Daemon::start_with(&net.configuration()).await;
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut config = networked("proxied");
-    config.port_mappings = vec![cri::PortMapping {
-        protocol: cri::Protocol::Tcp.into(),
-        container_port: 8080,
-        host_port: i32::from(port),
-        host_ip: String::new(),
-    }];
+    let (config, port) = with_host_port("proxied");
     let pod = daemon.run_pod(config).await;
     let ip = addresses(&pod).await[0];
     let listener =

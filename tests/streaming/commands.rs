@@ -6,9 +6,12 @@ use std::process::{Command, Stdio};
 
 use support::{Container, Daemon, container, eventually, sandbox};
 
-use super::kit::{exec_threads, idle, run};
+use super::kit::{echo_server, exec_threads, idle};
 use crate::crictl::{Crictl, program};
 use crate::support;
+
+/// Gives back its input, tells something on the other output, ends with a code.
+const PROGRAM: [&str; 8] = ["probe", "echo", "--", "say-stderr", "told", "--", "exit", "3"];
 
 /// Runs `command` with this input; its exit code and both outputs.
 async fn typed(mut command: Command, input: &'static str) -> (Option<i32>, String, String) {
@@ -32,20 +35,7 @@ async fn wasmpod_exec_is_the_program_with_this_commands_streams() {
     let daemon = Daemon::start().await;
     let image = daemon.import("probe").await;
     let main = idle(&daemon, &image).await;
-    let words = [
-        "exec",
-        "-i",
-        &main.id,
-        "--",
-        "probe",
-        "echo",
-        "--",
-        "say-stderr",
-        "told",
-        "--",
-        "exit",
-        "3",
-    ];
+    let words = [&["exec", "-i", main.id.as_str(), "--"], &PROGRAM[..]].concat();
     let (code, out, err) = typed(daemon.command(&words), "some input\n").await;
     assert_eq!((code, out.as_str(), err.as_str()), (Some(3), "some input\n", "told\n"));
     let words = ["exec", &main.id, "--", "nothing"];
@@ -95,14 +85,6 @@ fn ask_through(mut command: Command, said: &str) -> String {
     answer
 }
 
-async fn echo_server(daemon: &Daemon, connections: &str) -> Container {
-    let image = daemon.import("probe-p2").await;
-    let things = ["say", "here", "--", "serve", "127.0.0.1:8080", connections, "--", "idle"];
-    let server = run(daemon, &image, &things).await;
-    server.says("listening").await;
-    server
-}
-
 #[tokio::test]
 async fn wasmpod_port_forward_listens_here_and_connects_there() {
     let daemon = Daemon::start().await;
@@ -123,21 +105,8 @@ async fn crictl_execs_attaches_and_forwards_over_both_transports() {
     let image = daemon.import("probe").await;
     let main = idle(&daemon, &image).await;
     for transport in ["spdy", "websocket"] {
-        let words = [
-            "exec",
-            "-i",
-            "--transport",
-            transport,
-            &main.id,
-            "probe",
-            "echo",
-            "--",
-            "say-stderr",
-            "told",
-            "--",
-            "exit",
-            "3",
-        ];
+        let words = ["exec", "-i", "--transport", transport, main.id.as_str()];
+        let words = [&words[..], &PROGRAM].concat();
         let (code, out, err) = typed(crictl.command(&words), "some input\n").await;
         assert_eq!(out, "some input\n", "{transport}: {err}");
         assert!(code != Some(0) && err.contains("told\n"), "{transport}: {code:?} {err}");

@@ -37,6 +37,15 @@ pub async fn run(daemon: &Daemon, image: &str, things: &[&str]) -> Container {
     container
 }
 
+/// A server in a pod of its own, on port 8080 of its loopback.
+pub async fn echo_server(daemon: &Daemon, connections: &str) -> Container {
+    let image = daemon.import("probe-p2").await;
+    let things = ["say", "here", "--", "serve", "127.0.0.1:8080", connections, "--", "idle"];
+    let server = run(daemon, &image, &things).await;
+    server.says("listening").await;
+    server
+}
+
 pub async fn exec_url(
     container: &Container,
     argv: &[&str],

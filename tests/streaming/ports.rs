@@ -1,25 +1,17 @@
 //! PortForward: connections into a pod's own network.
 
 use bytes::Bytes;
-use support::{Container, Daemon, Pod, container};
+use support::{Daemon, Pod, container};
 use wasmpod::cri::streaming::client::Client;
 use wasmpod::proto::cri;
 
-use super::kit::{all, apart, run};
+use super::kit::{all, apart, echo_server, run};
 use crate::support;
 
 async fn client(pod: &Pod) -> Client {
     let request = cri::PortForwardRequest { pod_sandbox_id: pod.id.clone(), port: vec![8080] };
     let url = pod.client.clone().port_forward(request).await.unwrap().into_inner().url;
     Client::ports(&url).await.unwrap()
-}
-
-async fn echo_server(daemon: &Daemon, connections: &str) -> Container {
-    let image = daemon.import("probe-p2").await;
-    let things = ["say", "here", "--", "serve", "127.0.0.1:8080", connections, "--", "idle"];
-    let server = run(daemon, &image, &things).await;
-    server.says("listening").await;
-    server
 }
 
 #[tokio::test]

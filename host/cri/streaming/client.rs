@@ -6,6 +6,7 @@ use http_body_util::Empty;
 use hyper::header::{CONNECTION, HOST, UPGRADE};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncRead;
 use tokio::net::TcpStream;
 
 use super::flow::Outflow;
@@ -44,6 +45,11 @@ pub struct Forwarded {
 pub struct Output(Outflow);
 
 impl Output {
+    /// Hands on what `from` gives, to its end.
+    pub async fn carry(self, from: impl AsyncRead + Unpin) {
+        self.0.carry(from).await;
+    }
+
     pub async fn send(&mut self, bytes: Bytes) -> Result<(), Broken> {
         self.0.send(bytes).await
     }

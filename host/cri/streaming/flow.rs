@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{spdy, websocket};
@@ -17,6 +18,9 @@ const OVERHEAD: usize = 128;
 
 /// A piece that is shorter is copied, so that it does not keep a whole buffer.
 const WORTH_KEEPING: usize = 16 << 10;
+
+/// Bytes that are carried in one piece.
+const PIECE: usize = 64 << 10;
 
 /// The stream broke off before its end: it was reset, or the client has gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -99,6 +103,20 @@ impl Outflow {
         match self {
             Self::Spdy(writer) => writer.send(bytes).await,
             Self::WebSocket(writer) => writer.send(bytes).await,
+        }
+    }
+
+    /// Hands on what `from` gives, to its end. When it fails, this stream is reset by being
+    /// dropped.
+    pub async fn carry(mut self, mut from: impl AsyncRead + Unpin) {
+        let mut buffer = BytesMut::new();
+        loop {
+            buffer.reserve(PIECE);
+            match from.read_buf(&mut buffer).await {
+                Ok(0) => return self.finish().await,
+                Ok(_) if self.send(buffer.split().freeze()).await.is_ok() => {}
+                Ok(_) | Err(_) => return,
+            }
         }
     }
 

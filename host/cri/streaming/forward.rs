@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::Bytes;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -18,9 +18,6 @@ use crate::runtime::Runtime;
 
 /// How long the second stream of a pair may take.
 const PAIRING: Duration = Duration::from_secs(30);
-
-/// Bytes of a pod's answer in one piece.
-const PIECE: usize = 64 << 10;
 
 /// Into which pod.
 #[derive(Clone)]
@@ -114,7 +111,7 @@ async fn forward(target: Target, port: Option<u16>, pair: Pair) {
             let (read, write) = pod.into_split();
             // A client that breaks off ends the pod's side at once; else each half ends alone.
             let receiving = async {
-                receive(read, data).await;
+                data.carry(read).await;
                 Ok(())
             };
             let _ = futures::future::try_join(send(inflow, write), receiving).await;
@@ -151,24 +148,6 @@ async fn send(mut from: Inflow, mut to: OwnedWriteHalf) -> Result<(), Broken> {
             Err(broken) => {
                 let _ = to.as_ref().set_zero_linger();
                 return Err(broken);
-            }
-        }
-    }
-}
-
-/// What the pod answers.
-async fn receive(mut from: OwnedReadHalf, mut to: Outflow) {
-    let mut buffer = BytesMut::new();
-    loop {
-        buffer.reserve(PIECE);
-        match from.read_buf(&mut buffer).await {
-            Ok(0) => return to.finish().await,
-            // The stream is reset by being dropped.
-            Err(_) => return,
-            Ok(_) => {
-                if to.send(buffer.split().freeze()).await.is_err() {
-                    return;
-                }
             }
         }
     }

@@ -25,6 +25,7 @@ use super::tickets::{Ticket, Tickets};
 use super::websocket::{self, Tunnel};
 use super::{remote::SPDY_PROTOCOLS, spdy};
 use crate::error::{Error, Result};
+use crate::retry;
 use crate::runtime::{Runtime, Wanted};
 
 /// A connection that has been upgraded.
@@ -84,14 +85,7 @@ impl Streaming {
         loop {
             // Nobody closes the semaphore.
             let Ok(place) = self.room.clone().acquire_owned().await else { return };
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
-                // Descriptors may be short; a pause keeps this from spinning until one is free.
-                Err(_) => {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            };
+            let (stream, _) = retry::until_ok(|| listener.accept()).await;
             let own = self.clone();
             tokio::spawn(async move {
                 own.connection(stream).await;

@@ -10,9 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::carry::both_ways;
 use super::target::Target;
-
-/// How long accepting pauses when the kernel has no more descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
+use crate::retry;
 
 /// After so long without a packet the other side is asked whether it still lives.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -22,13 +20,8 @@ pub async fn serve(listener: TcpListener, target: Target, turns: Arc<Semaphore>)
     let target = Arc::new(target);
     // Nobody closes them.
     while let Ok(turn) = turns.clone().acquire_owned().await {
-        match listener.accept().await {
-            Ok((client, _)) => {
-                tokio::spawn(carry(client, target.clone(), turn));
-            }
-            // Gone before it was accepted, or no descriptor to be had: it passes.
-            Err(_) => tokio::time::sleep(PAUSE).await,
-        }
+        let (client, _) = retry::until_ok(|| listener.accept()).await;
+        tokio::spawn(carry(client, target.clone(), turn));
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::datagram::{self, Route};
 use super::target::Target;
+use crate::retry;
 use crate::shim::lock;
 
 /// How long a client is remembered that neither sends nor is sent anything.
@@ -19,9 +20,6 @@ const IDLE: Duration = Duration::from_secs(90);
 
 /// Clients of a pod at a time.
 const MOST_FLOWS: usize = 1024;
-
-/// How long receiving pauses when the kernel is short of something.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// The clients of all of a pod's ports, by the host's socket and the way to them.
 #[derive(Clone, Default)]
@@ -133,7 +131,7 @@ pub async fn serve(host: UdpSocket, target: Target, flows: Flows) {
     let mut buffer = vec![0; datagram::MOST];
     loop {
         let Ok((length, route)) = datagram::receive(&host, &mut buffer).await else {
-            tokio::time::sleep(PAUSE).await;
+            retry::pause().await;
             continue;
         };
         let question = buffer.get(..length).unwrap_or_default();

@@ -130,15 +130,11 @@ async fn serve(service: &Arc<Service>, mut arriving: mpsc::UnboundedReceiver<(Co
     let open = GracefulShutdown::new();
     let kill = service.kill();
     let mut asked = std::pin::pin!(kill.asked());
-    let idle = || async {
-        service.connections.none().await;
-        tokio::time::sleep(STAY).await;
-    };
     loop {
         tokio::select! {
             biased;
             () = &mut asked => break,
-            next = arriving.recv() => match next {
+            next = next(service, &mut arriving) => match next {
                 Some((connection, life)) => service.clone().take(&open, connection, life),
                 // Closed, and what came at that moment is served.
                 None => {
@@ -149,8 +145,24 @@ async fn serve(service: &Arc<Service>, mut arriving: mpsc::UnboundedReceiver<(Co
                     break;
                 }
             },
-            () = idle(), if !arriving.is_closed() => arriving.close(),
         }
     }
     service.finish(open).await;
+}
+
+/// The next connection; closes the way, once there has been none for a while.
+async fn next(
+    service: &Service,
+    arriving: &mut mpsc::UnboundedReceiver<(Connection, Life)>,
+) -> Option<(Connection, Life)> {
+    tokio::select! {
+        biased;
+        next = arriving.recv() => return next,
+        () = service.connections.none() => {}
+    }
+    if let Ok(next) = tokio::time::timeout(STAY, arriving.recv()).await {
+        return next;
+    }
+    arriving.close();
+    arriving.recv().await
 }

@@ -28,6 +28,7 @@ use super::instance::{Life, Living, Maker, Sharing};
 use crate::error::cut;
 use crate::model::service::ServiceOptions;
 use crate::model::sockets::Listen;
+use crate::retry;
 use crate::shim::guest::{Context, Ended};
 use crate::shim::kill::Kill;
 use crate::shim::ledger::Ledger;
@@ -39,9 +40,6 @@ use crate::shim::wasi::component::{Shared, State};
 
 /// How long a client may take for a request's head, and stay without asking anything.
 const HEAD: Duration = Duration::from_secs(30);
-
-/// How long accepting pauses when the kernel has no more descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is served.
 pub struct Runs<'a> {
@@ -228,25 +226,19 @@ impl Service {
         let kill = self.kill();
         let mut asked = std::pin::pin!(kill.asked());
         loop {
-            let accepted = tokio::select! {
+            let (stream, _) = tokio::select! {
                 biased;
                 () = &mut asked => break,
-                accepted = listener.accept() => accepted,
+                accepted = retry::until_ok(|| listener.accept()) => accepted,
             };
-            match accepted {
-                Ok((stream, _)) => {
-                    // Over its limit the container's clients are turned away, nobody else's.
-                    let Some(permit) = self.handler.state().surroundings.ledger.descriptor() else {
-                        continue;
-                    };
-                    // Answers are whole pieces: none waits for the next.
-                    let _ = stream.set_nodelay(true);
-                    if let Ok(stream) = stream.into_std() {
-                        hands.give(&open, Connection { stream, permit });
-                    }
-                }
-                // Gone before it was accepted, or no descriptor to be had: it passes.
-                Err(_) => tokio::time::sleep(PAUSE).await,
+            // Over its limit the container's clients are turned away, nobody else's.
+            let Some(permit) = self.handler.state().surroundings.ledger.descriptor() else {
+                continue;
+            };
+            // Answers are whole pieces: none waits for the next.
+            let _ = stream.set_nodelay(true);
+            if let Ok(stream) = stream.into_std() {
+                hands.give(&open, Connection { stream, permit });
             }
         }
         drop(listener);

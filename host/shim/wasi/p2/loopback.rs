@@ -53,8 +53,7 @@ fn tcp(l: &mut Linker<State>) -> wasmtime::Result<()> {
         |mut store, (socket,): (Resource<TcpSocket>,)| {
             let (mut stock, guard) = parts(store.data_mut());
             let address = HostTcpSocket::local_address(&mut stock, socket);
-            let address = address.map(|address| guard.told(Protocol::Tcp, address.into()).into());
-            told::<IpSocketAddress>(&mut stock, address)
+            of_guest(&mut stock, address.map(|address| guard.told(Protocol::Tcp, address.into())))
         },
     )?;
     tcp.func_wrap(
@@ -62,8 +61,7 @@ fn tcp(l: &mut Linker<State>) -> wasmtime::Result<()> {
         |mut store, (socket,): (Resource<TcpSocket>,)| {
             let (mut stock, guard) = parts(store.data_mut());
             let address = HostTcpSocket::remote_address(&mut stock, socket);
-            let address = address.map(|address| guard.told(Protocol::Tcp, address.into()).into());
-            told::<IpSocketAddress>(&mut stock, address)
+            of_guest(&mut stock, address.map(|address| guard.told(Protocol::Tcp, address.into())))
         },
     )
 }
@@ -81,8 +79,7 @@ fn udp(l: &mut Linker<State>) -> wasmtime::Result<()> {
         |mut store, (socket,): (Resource<UdpSocket>,)| {
             let (mut stock, guard) = parts(store.data_mut());
             let address = HostUdpSocket::local_address(&mut stock, socket);
-            let address = address.map(|address| guard.told(Protocol::Udp, address.into()).into());
-            told::<IpSocketAddress>(&mut stock, address)
+            of_guest(&mut stock, address.map(|address| guard.told(Protocol::Udp, address.into())))
         },
     )?;
     udp.func_wrap(
@@ -90,8 +87,7 @@ fn udp(l: &mut Linker<State>) -> wasmtime::Result<()> {
         |mut store, (socket,): (Resource<UdpSocket>,)| {
             let (mut stock, guard) = parts(store.data_mut());
             let address = HostUdpSocket::remote_address(&mut stock, socket);
-            let address = address.map(|address| guard.told(Protocol::Udp, address.into()).into());
-            told::<IpSocketAddress>(&mut stock, address)
+            of_guest(&mut stock, address.map(|address| guard.told(Protocol::Udp, address.into())))
         },
     )?;
     udp.func_wrap(
@@ -127,6 +123,13 @@ fn udp(l: &mut Linker<State>) -> wasmtime::Result<()> {
 fn parts(state: &mut State) -> (WasiSocketsCtxView<'_>, Arc<Guard>) {
     let guard = state.guard.clone();
     (state.sockets().0, guard)
+}
+
+fn of_guest(
+    stock: &mut WasiSocketsCtxView<'_>,
+    address: SocketResult<SocketAddr>,
+) -> Told<IpSocketAddress> {
+    told(stock, address.map(IpSocketAddress::from))
 }
 
 fn told<T>(stock: &mut WasiSocketsCtxView<'_>, result: SocketResult<T>) -> Told<T> {
