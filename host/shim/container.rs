@@ -31,7 +31,6 @@ use super::wasi::fs::Root;
 use super::{ending, lock};
 use crate::error::{Error, Result};
 use crate::model::container::Exit;
-use crate::model::cpuset::CpuSet;
 use crate::model::exits::ExitRecord;
 use crate::model::ids::ContainerId;
 use crate::model::user::User;
@@ -55,8 +54,6 @@ pub struct Container {
     pub threads: Threads,
     pub sessions: Arc<Sessions>,
     pub taps: Arc<Taps>,
-    /// `None`: as the shim's threads are born.
-    cpus: Mutex<Option<CpuSet>>,
     phase: watch::Sender<Phase>,
     /// Somebody has claimed to start it, to publish its end.
     started: AtomicBool,
@@ -97,7 +94,7 @@ impl Container {
     ) -> (Arc<Self>, mpsc::Receiver<Order>) {
         let (orders, to_follow) = mpsc::channel();
         let memory = Budget::within(sandbox.memory.clone(), spec.limits.memory);
-        let cpus = spec.limits.cpus.clone().or_else(|| sandbox.spec.cpus.clone());
+        sandbox.cpus.choose(&spec.id, spec.limits.cpus.clone());
         let stuck = Stuck::default();
         let container = Self {
             ledger: Arc::new(Ledger::new(memory, spec.limits.descriptors, spec.limits.handles)),
@@ -106,7 +103,6 @@ impl Container {
             threads: Threads::default(),
             sessions: Arc::default(),
             taps: Arc::default(),
-            cpus: Mutex::new(cpus),
             phase: watch::Sender::new(Phase::Created),
             started: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -222,19 +218,21 @@ impl Container {
 
     /// Replaces the limits, for running threads too; on an error nothing has changed.
     pub fn update(&self, update: &Update) -> Result<()> {
-        let mut own = lock(&self.cpus);
-        let cpus = update.cpus.clone().or_else(|| self.sandbox.spec.cpus.clone());
-        if *own != cpus {
-            let mut threads = self.threads.ids();
-            threads.extend(self.kill.threads());
-            cpu::pin(&threads, cpus.as_ref().unwrap_or(&self.host.cpus))?;
-            *own = cpus;
-        }
+        self.sandbox.cpus.change_own(self.id(), update.cpus.clone(), |cpus| {
+            cpu::pin(&self.thread_ids(), cpus.unwrap_or(&self.host.cpus))
+        })?;
         self.ledger.memory.set_limit(update.memory);
         if let Some(descriptors) = update.descriptors {
             self.ledger.descriptors.set_limit(u64::from(descriptors));
         }
         Ok(())
+    }
+
+    /// The threads that work for it now.
+    pub fn thread_ids(&self) -> Vec<i32> {
+        let mut threads = self.threads.ids();
+        threads.extend(self.kill.threads());
+        threads
     }
 
     /// Makes the calling thread one of the container's: its network, its CPUs, its CPU time.
@@ -247,12 +245,12 @@ impl Container {
 
     /// Puts the calling thread, which is one of the container's, on the container's CPUs.
     pub fn pin(&self) -> Result<()> {
-        lock(&self.cpus).as_ref().map_or(Ok(()), cpu::pin_self)
+        self.sandbox.cpus.with(self.id(), |cpus| cpus.map_or(Ok(()), cpu::pin_self))
     }
 
     /// How many CPUs it may run on.
     pub fn width(&self) -> usize {
-        lock(&self.cpus).as_ref().unwrap_or(&self.host.cpus).iter().count()
+        self.sandbox.cpus.with(self.id(), |cpus| cpus.unwrap_or(&self.host.cpus).iter().count())
     }
 
     /// Makes the calling thread the container's user.

@@ -187,6 +187,14 @@ pub fn update(asked: wire::UpdateContainerRequest, host: &Host) -> Result<Update
     })
 }
 
+pub fn sandbox_update(asked: &wire::UpdateSandboxRequest, host: &Host) -> Result<Update> {
+    Ok(Update {
+        memory: bytes(asked.memory_limit),
+        descriptors: None,
+        cpus: cpu::parse(&asked.cpuset_cpus, &host.machine)?,
+    })
+}
+
 fn limits(asked: wire::Limits, host: &Host) -> Result<Limits> {
     Ok(Limits {
         memory: bytes(asked.memory),

@@ -94,6 +94,7 @@ pub struct Ledger {
     pub handles: u32,
     /// The last growth that was refused.
     refused: Mutex<Option<OutOfMemory>>,
+    refusals: AtomicU64,
 }
 
 impl Ledger {
@@ -103,7 +104,13 @@ impl Ledger {
             descriptors: Arc::new(Budget::new(u64::from(descriptors))),
             handles,
             refused: Mutex::default(),
+            refusals: AtomicU64::new(0),
         }
+    }
+
+    /// How often memory was refused.
+    pub fn refusals(&self) -> u64 {
+        self.refusals.load(Ordering::Relaxed)
     }
 
     /// Why a guest's garbage-collected heap is full: wasmtime keeps to itself which refusal kept
@@ -159,6 +166,7 @@ impl Taken {
             return Ok(());
         }
         let refused = self.ledger.memory.refusal(bytes);
+        self.ledger.refusals.fetch_add(1, Ordering::Relaxed);
         *lock(&self.ledger.refused) = Some(refused.clone());
         Err(refused)
     }

@@ -29,6 +29,7 @@ pub mod namespace;
 pub mod network;
 pub mod output;
 mod phase;
+mod pinning;
 mod ports;
 mod process;
 pub mod processes;
@@ -43,6 +44,7 @@ mod sessions;
 pub mod sockets;
 mod spec;
 pub mod stacks;
+mod stats;
 mod streaming;
 mod stuck;
 mod taps;
@@ -50,6 +52,7 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 pub mod ticker;
+mod traffic;
 pub mod wasi;
 
 pub use process::{Options, main};

@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use super::container::Container;
 use super::host::Host;
 use super::sandbox::{Sandbox, SandboxSpec};
-use super::spec::{ContainerSpec, Stop};
-use super::{life, lock};
+use super::spec::{ContainerSpec, Stop, Update};
+use super::{cpu, life, lock};
 use crate::error::{Error, Result};
 use crate::model::container::Exit;
 use crate::model::ids::{ContainerId, SandboxId};
@@ -79,6 +79,20 @@ impl Registry {
         Ok(sandbox)
     }
 
+    /// Replaces the sandbox's limits, for running threads too; on an error nothing has changed.
+    pub fn update_sandbox(&self, id: &SandboxId, update: &Update) -> Result<()> {
+        let sandbox = self.sandbox(id)?;
+        let containers = lock(&self.held).of(id);
+        sandbox.cpus.change_pods(update.cpus.clone(), |cpus, follows| {
+            let following = containers.iter().filter(|container| follows(container.id()));
+            let threads = following.flat_map(|container| container.thread_ids());
+            let threads: Vec<i32> = sandbox.threads.ids().into_iter().chain(threads).collect();
+            cpu::pin(&threads, cpus.unwrap_or(&self.host.cpus))
+        })?;
+        sandbox.memory.set_limit(update.memory);
+        Ok(())
+    }
+
     /// Ends every container of the sandbox, then its thread and network namespace.
     pub async fn stop_sandbox(&self, id: &SandboxId) {
         let (sandbox, containers) = {
@@ -130,6 +144,7 @@ impl Registry {
         let built = life::begin(&container, orders).await;
         if built.is_err() {
             lock(&self.held).containers.remove(&id);
+            container.sandbox.cpus.forget(&id);
         }
         built
     }
@@ -146,6 +161,7 @@ impl Registry {
         container.stop(Stop::KILL).await;
         if lock(&self.held).containers.remove(id).is_some() {
             container.sandbox.threads.inherit(container.threads.cpu_nanos());
+            container.sandbox.cpus.forget(id);
         }
         self.host.exits.acknowledge(std::iter::once(id.as_str()));
     }

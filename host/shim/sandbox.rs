@@ -14,8 +14,10 @@ use super::cpu::{self, Threads};
 use super::ledger::Budget;
 use super::lock;
 use super::loopback::Loopback;
+use super::pinning::Pinning;
 use super::ports::{self, PortsSpec, Proxy};
 use super::processes::Table;
+use super::traffic::{self, Interface};
 use crate::engine::THREAD_STACK;
 use crate::error::{Error, Result};
 use crate::model::cpuset::CpuSet;
@@ -30,7 +32,7 @@ pub struct SandboxSpec {
     pub network: NetworkMode,
     /// A layer above every container's image.
     pub etc_layer: Option<PathBuf>,
-    /// `None` leaves the shim's own.
+    /// `None` leaves the shim's own. Those that it begins with, as `memory`.
     pub cpus: Option<CpuSet>,
     /// Bytes for all containers together; `u64::MAX` sets no limit.
     pub memory: u64,
@@ -52,6 +54,7 @@ pub enum NetworkMode {
 pub struct Sandbox {
     pub spec: SandboxSpec,
     pub memory: Arc<Budget>,
+    pub cpus: Pinning,
     /// Its own thread's CPU time and that of containers which were removed.
     pub threads: Threads,
     pub processes: Table,
@@ -59,6 +62,8 @@ pub struct Sandbox {
     /// Held until the sandbox has stopped, then the namespace goes.
     namespace: Mutex<Option<Arc<OwnedFd>>>,
     own_network: OnceLock<bool>,
+    /// The sandbox's thread.
+    tid: OnceLock<i32>,
     /// Of one that has no namespace of its own and is not on the host's network.
     loopback: OnceLock<Arc<Loopback>>,
     /// Serves its ports on the host, where it has any.
@@ -80,11 +85,13 @@ impl Sandbox {
         let (sender, work) = mpsc::channel();
         let sandbox = Arc::new(Self {
             memory: Arc::new(Budget::new(spec.memory)),
+            cpus: Pinning::new(spec.cpus.clone()),
             threads: Threads::default(),
             processes: Table::default(),
             stopping: AtomicBool::new(false),
             namespace: Mutex::new(None),
             own_network: OnceLock::new(),
+            tid: OnceLock::new(),
             loopback: OnceLock::new(),
             proxy: Mutex::new(None),
             work: Mutex::new(Some(sender)),
@@ -147,8 +154,9 @@ impl Sandbox {
             let _ = self.loopback.set(Arc::new(Loopback::claim()?));
         }
         let _ = self.own_network.set(namespace.is_some());
+        let _ = self.tid.set(rustix::thread::gettid().as_raw_nonzero().get());
         *lock(&self.namespace) = namespace.map(Arc::new);
-        self.spec.cpus.as_ref().map_or(Ok(()), cpu::pin_self)
+        self.cpus.with_pods(|cpus| cpus.map_or(Ok(()), cpu::pin_self))
     }
 
     /// Moves the calling thread into the sandbox's network namespace.
@@ -179,6 +187,16 @@ impl Sandbox {
     /// Whether an own network namespace was asked for and could be made.
     pub fn has_own_network(&self) -> bool {
         self.own_network.get().copied().unwrap_or(false)
+    }
+
+    /// What its network namespace's interfaces carried; none where it has no namespace.
+    pub fn traffic(&self) -> Vec<Interface> {
+        let Some(tid) = self.tid.get().filter(|_| self.has_own_network()) else {
+            return Vec::new();
+        };
+        let interfaces = traffic::of_thread(*tid);
+        // The number of a thread that has ended may be another one's.
+        if self.is_ended() { Vec::new() } else { interfaces }
     }
 
     /// No container may be added from now on.

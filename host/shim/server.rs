@@ -1,7 +1,6 @@
 //! The shim's side of its protocol: one function per call, each of which hands over to the
 //! registry at once. What changes something is finished even when the caller goes away.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,16 +9,14 @@ use futures::{Stream, StreamExt};
 use tokio::sync::{oneshot, watch};
 use tonic::{Request, Response, Status};
 
-use super::container::{Container, on_thread};
+use super::container::on_thread;
 use super::exec::{ExecSpec, Streams};
 use super::guest::Stdin;
 use super::kill::Kill;
 use super::output::Capture;
 use super::registry::Registry;
-use super::sandbox::Sandbox;
-use super::{clock, convert, exec, resolve, room};
+use super::{convert, exec, resolve, room, stats};
 use crate::error::{Error, Result};
-use crate::model::ids::SandboxId;
 use crate::proto::SHIM_PROTOCOLS;
 use crate::proto::shim::shim_server::Shim;
 use crate::proto::shim::{self as wire, Empty};
@@ -204,6 +201,20 @@ impl Shim for Server {
         .await
     }
 
+    async fn update_sandbox(
+        &self,
+        request: Request<wire::UpdateSandboxRequest>,
+    ) -> Result<Response<Empty>, Status> {
+        let registry = self.registry.clone();
+        whole(async move {
+            let asked = request.into_inner();
+            let update = convert::sandbox_update(&asked, &registry.host)?;
+            registry.update_sandbox(&convert::sandbox_id(&asked.id)?, &update)?;
+            Ok(Empty {})
+        })
+        .await
+    }
+
     async fn reopen_log(
         &self,
         request: Request<wire::ContainerRequest>,
@@ -267,20 +278,8 @@ impl Shim for Server {
         &self,
         request: Request<wire::StatsRequest>,
     ) -> Result<Response<wire::StatsResponse>, Status> {
-        let asked = request.into_inner();
-        let containers = self.registry.containers();
-        if asked.sandboxes {
-            return Ok(Response::new(everything(&self.registry.sandboxes(), &containers)));
-        }
-        let is_wanted = |container: &&Arc<Container>| match asked.container_ids.as_slice() {
-            [] => container.is_running(),
-            named => named.iter().any(|id| id == container.id().as_str()),
-        };
-        let counted = containers.iter().filter(is_wanted);
-        Ok(Response::new(wire::StatsResponse {
-            containers: counted.map(|container| container_stats(container)).collect(),
-            sandboxes: Vec::new(),
-        }))
+        let answer = stats::answer(&self.registry, request.into_inner()).await;
+        answer.map(Response::new).map_err(convert::status)
     }
 
     type EventsStream = Pin<Box<dyn Stream<Item = Result<wire::Event, Status>> + Send>>;
@@ -334,47 +333,6 @@ fn page<M: prost::Message>(messages: impl Iterator<Item = M>, most_bytes: usize)
         taken.push(message);
     }
     (taken, false)
-}
-
-fn container_stats(container: &Container) -> wire::ContainerStats {
-    let ledger = &container.ledger;
-    let limit = ledger.memory.limit();
-    wire::ContainerStats {
-        id: container.id().as_str().to_owned(),
-        timestamp: clock::now(),
-        cpu_nanos: container.threads.cpu_nanos(),
-        memory: ledger.memory.used(),
-        memory_peak: ledger.memory.peak(),
-        memory_limit: if limit == u64::MAX { 0 } else { limit },
-        threads: u32::try_from(container.threads.count()).unwrap_or(u32::MAX),
-        descriptors: u32::try_from(ledger.descriptors.used()).unwrap_or(u32::MAX),
-        stuck_threads: container.stuck.count(),
-    }
-}
-
-/// Running containers, and sandboxes with the CPU time of all their containers.
-fn everything(sandboxes: &[Arc<Sandbox>], containers: &[Arc<Container>]) -> wire::StatsResponse {
-    let mut cpu_nanos: HashMap<&SandboxId, u64> = HashMap::with_capacity(sandboxes.len());
-    let mut counted = Vec::with_capacity(containers.len());
-    for container in containers {
-        let of_container = cpu_nanos.entry(&container.spec.sandbox).or_default();
-        if container.is_running() {
-            let stats = container_stats(container);
-            *of_container += stats.cpu_nanos;
-            counted.push(stats);
-        } else {
-            *of_container += container.threads.cpu_nanos();
-        }
-    }
-    let of_sandbox = |sandbox: &Arc<Sandbox>| wire::SandboxStats {
-        id: sandbox.spec.id.as_str().to_owned(),
-        timestamp: clock::now(),
-        cpu_nanos: sandbox.threads.cpu_nanos()
-            + cpu_nanos.get(&sandbox.spec.id).copied().unwrap_or_default(),
-        memory: sandbox.memory.used(),
-    };
-    let sandboxes = sandboxes.iter().map(of_sandbox).collect();
-    wire::StatsResponse { containers: counted, sandboxes }
 }
 
 #[cfg(test)]

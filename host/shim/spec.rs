@@ -70,14 +70,14 @@ pub struct Limits {
     pub cpus: Option<CpuSet>,
 }
 
-/// The limits that can change while a container lives.
+/// The limits that can change while a container or sandbox lives.
 #[derive(Clone, Debug)]
 pub struct Update {
     /// Bytes; `u64::MAX` sets no limit.
     pub memory: u64,
-    /// `None` leaves it as it is.
+    /// `None` leaves it as it is; a sandbox has none.
     pub descriptors: Option<u32>,
-    /// `None` leaves the sandbox's.
+    /// `None` leaves those of what it is in.
     pub cpus: Option<CpuSet>,
 }
 

@@ -99,7 +99,7 @@ fn live(
 fn settle(sandbox: &Arc<Sandbox>, bound: Vec<Bound>) -> Result<tokio::runtime::Runtime> {
     let doing = || Error::io("starting a pod's proxy");
     sandbox.join()?;
-    sandbox.spec.cpus.as_ref().map_or(Ok(()), cpu::pin_self)?;
+    sandbox.cpus.with_pods(|cpus| cpus.map_or(Ok(()), cpu::pin_self))?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(doing())?;
     let inside = runtime.enter();
