@@ -300,3 +300,36 @@ async fn images_are_known_by_name_and_id_and_stay_while_used() {
     assert_eq!(usage.container_filesystems.len(), 1);
     assert!(usage.image_filesystems[0].timestamp > 0);
 }
+
+#[tokio::test]
+async fn a_checkpoint_is_refused_with_what_to_do_instead() {
+    let daemon = Daemon::start().await;
+    let image = daemon.import("probe").await;
+    let pod = daemon.run_pod(support::sandbox("checkpoint")).await;
+    let container = idler(&pod, "main", &image).await;
+    let location = daemon.path().join("checkpoint.tar");
+    let request = |id: &str| cri::CheckpointContainerRequest {
+        container_id: id.to_owned(),
+        location: location.display().to_string(),
+        timeout: 0,
+    };
+    let mut client = daemon.runtime();
+    let status = client.checkpoint_container(request("no-such")).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound, "{status:?}");
+    let status = client.checkpoint_container(request(&container.id)).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented, "{status:?}");
+    for part in [container.id.as_str(), "cannot be checkpointed", "start it anew"] {
+        assert!(status.message().contains(part), "{status:?}");
+    }
+    let request = |id: &str| cri::CheckpointPodRequest {
+        pod_sandbox_id: id.to_owned(),
+        ..Default::default()
+    };
+    let status = client.checkpoint_pod(request("no-such")).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound, "{status:?}");
+    let status = client.checkpoint_pod(request(&pod.id)).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented, "{status:?}");
+    assert!(!location.exists());
+    let running = container.status().await.unwrap();
+    assert_eq!(running.state(), cri::ContainerState::ContainerRunning);
+}

@@ -196,19 +196,22 @@ async fn connections_that_a_component_of_0_3_accepts_wait_while_it_has_too_many(
 }
 
 /// The group that a kubelet makes for a pod, with a memory limit; gone when dropped.
-struct PodGroup(std::path::PathBuf);
+pub struct PodGroup {
+    folder: std::path::PathBuf,
+    file: &'static str,
+}
 
 impl PodGroup {
-    fn with_limit(bytes: u64) -> Option<(Self, String)> {
+    /// With the group's name as a cgroup parent; `name` is the test's own.
+    pub fn with_limit(name: &str, bytes: u64) -> Option<(Self, String)> {
         let base = std::path::Path::new("/sys/fs/cgroup");
         let (base, file) = match base.join("memory/memory.limit_in_bytes").exists() {
             true => (base.join("memory"), "memory.limit_in_bytes"),
             false => (base.to_owned(), "memory.max"),
         };
-        let name = format!("wasmpod-tests-{}", std::process::id());
-        let group = Self(base.join(&name));
-        let made = std::fs::create_dir(&group.0)
-            .and_then(|()| std::fs::write(group.0.join(file), bytes.to_string()));
+        let name = format!("wasmpod-tests-{name}-{}", std::process::id());
+        let group = Self { folder: base.join(&name), file };
+        let made = std::fs::create_dir(&group.folder).and_then(|()| group.set(bytes));
         match made {
             Ok(()) => Some((group, format!("/{name}"))),
             Err(error) => {
@@ -219,9 +222,15 @@ impl PodGroup {
     }
 }
 
+impl PodGroup {
+    pub fn set(&self, bytes: u64) -> std::io::Result<()> {
+        std::fs::write(self.folder.join(self.file), bytes.to_string())
+    }
+}
+
 impl Drop for PodGroup {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir(&self.0);
+        let _ = std::fs::remove_dir(&self.folder);
     }
 }
 
@@ -230,7 +239,7 @@ async fn a_pods_own_memory_limit_holds_for_its_containers_together() {
     if !support::root_for("cgroups") {
         return;
     }
-    let Some((_group, parent)) = PodGroup::with_limit(64 << 20) else { return };
+    let Some((_group, parent)) = PodGroup::with_limit("together", 64 << 20) else { return };
     let daemon = Daemon::start().await;
     let image = daemon.import("probe").await;
     let mut config = sandbox("together");

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::convert::{container, required, resources, stats};
+use super::sandboxes::no_checkpoint;
 use super::service::Service;
 use super::{security, weight};
 use crate::error::{Error, Result};
@@ -92,6 +93,16 @@ impl Service {
         let update = resources::from_cri(request.linux.unwrap_or_default());
         self.runtime.update_resources(scope, &request.container_id, &update).await?;
         Ok(cri::UpdateContainerResourcesResponse {})
+    }
+
+    /// There is nothing that could be written down; an unknown container is told first.
+    pub(super) async fn answer_checkpoint_container(
+        &self,
+        scope: Option<Realm>,
+        request: cri::CheckpointContainerRequest,
+    ) -> Result<cri::CheckpointContainerResponse> {
+        let found = self.runtime.container(scope, &request.container_id)?;
+        Err(no_checkpoint(&format!("container {}", found.id)))
     }
 
     pub(super) async fn answer_reopen_container_log(

@@ -10,6 +10,7 @@ mod convert;
 mod deadline;
 mod events;
 mod image_service;
+mod metrics;
 mod node;
 mod pod_images;
 mod pod_node;

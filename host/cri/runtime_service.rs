@@ -6,6 +6,7 @@ use std::future::Future;
 use tonic::{Request, Response, Status};
 
 use super::chunks::{Chunks, chunks};
+use super::convert::metrics;
 use super::events::Events;
 use super::service::{Service, answer};
 use crate::error::Result as Outcome;
@@ -14,7 +15,6 @@ use crate::proto::cri::runtime_service_server::RuntimeService;
 use crate::proto::cri::*;
 
 type Answer<T> = Result<Response<T>, Status>;
-type Nothing<T> = tokio_stream::Empty<Result<T, Status>>;
 
 fn not_given<T>(rpc: &str) -> Answer<T> {
     Err(Status::unimplemented(format!("{rpc} is not implemented by wasmpod")))
@@ -206,16 +206,17 @@ impl RuntimeService for Service {
 
     async fn checkpoint_container(
         &self,
-        _: Request<CheckpointContainerRequest>,
+        request: Request<CheckpointContainerRequest>,
     ) -> Answer<CheckpointContainerResponse> {
-        not_given("CheckpointContainer")
+        self.scoped(request, |scope, request| self.answer_checkpoint_container(scope, request))
+            .await
     }
 
     async fn checkpoint_pod(
         &self,
-        _: Request<CheckpointPodRequest>,
+        request: Request<CheckpointPodRequest>,
     ) -> Answer<CheckpointPodResponse> {
-        not_given("CheckpointPod")
+        self.scoped(request, |scope, request| self.answer_checkpoint_pod(scope, request)).await
     }
 
     async fn restore_pod(&self, _: Request<RestorePodRequest>) -> Answer<RestorePodResponse> {
@@ -226,21 +227,26 @@ impl RuntimeService for Service {
         &self,
         _: Request<ListMetricDescriptorsRequest>,
     ) -> Answer<ListMetricDescriptorsResponse> {
-        not_given("ListMetricDescriptors")
+        let descriptors = metrics::descriptors();
+        answer(Ok(ListMetricDescriptorsResponse { descriptors }))
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
-        _: Request<ListPodSandboxMetricsRequest>,
+        request: Request<ListPodSandboxMetricsRequest>,
     ) -> Answer<ListPodSandboxMetricsResponse> {
-        not_given("ListPodSandboxMetrics")
+        self.scoped(request, |scope, request| self.answer_list_pod_sandbox_metrics(scope, request))
+            .await
     }
 
     async fn update_pod_sandbox_resources(
         &self,
-        _: Request<UpdatePodSandboxResourcesRequest>,
+        request: Request<UpdatePodSandboxResourcesRequest>,
     ) -> Answer<UpdatePodSandboxResourcesResponse> {
-        not_given("UpdatePodSandboxResources")
+        self.scoped(request, |scope, request| {
+            self.answer_update_pod_sandbox_resources(scope, request)
+        })
+        .await
     }
 
     type StreamPodSandboxesStream = Chunks<StreamPodSandboxesResponse>;
@@ -312,12 +318,17 @@ impl RuntimeService for Service {
         answer(self.scope(request.metadata()).map(|scope| self.events(scope)))
     }
 
-    type StreamPodSandboxMetricsStream = Nothing<StreamPodSandboxMetricsResponse>;
+    type StreamPodSandboxMetricsStream = Chunks<StreamPodSandboxMetricsResponse>;
 
     async fn stream_pod_sandbox_metrics(
         &self,
-        _: Request<StreamPodSandboxMetricsRequest>,
+        request: Request<StreamPodSandboxMetricsRequest>,
     ) -> Answer<Self::StreamPodSandboxMetricsStream> {
-        not_given("StreamPodSandboxMetrics")
+        self.scoped(request, async |scope, _| {
+            let wrap =
+                |pod_sandbox_metrics| StreamPodSandboxMetricsResponse { pod_sandbox_metrics };
+            Ok(chunks(self.pod_metrics(scope).await?, wrap))
+        })
+        .await
     }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::convert::{required, sandbox, stats};
+use super::convert::{required, resources, sandbox, stats};
 use super::service::Service;
 use super::{security, weight};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::model::resources::PodResources;
 use crate::model::sandbox::{Realm, Sandbox, SandboxState};
 use crate::proto::cri;
 use crate::runtime::{Filter, SandboxUsage};
@@ -89,6 +90,30 @@ impl Service {
         Ok(cri::PodSandboxStatsResponse { stats: Some(stats) })
     }
 
+    pub(super) async fn answer_update_pod_sandbox_resources(
+        &self,
+        scope: Option<Realm>,
+        request: cri::UpdatePodSandboxResourcesRequest,
+    ) -> Result<cri::UpdatePodSandboxResourcesResponse> {
+        weight::pod_resources(&request)?;
+        let update = PodResources {
+            overhead: request.overhead.map(resources::from_cri),
+            resources: request.resources.map(resources::from_cri),
+        };
+        self.runtime.update_pod_resources(scope, &request.pod_sandbox_id, update).await?;
+        Ok(cri::UpdatePodSandboxResourcesResponse {})
+    }
+
+    /// There is nothing that could be written down; an unknown pod is told first.
+    pub(super) async fn answer_checkpoint_pod(
+        &self,
+        scope: Option<Realm>,
+        request: cri::CheckpointPodRequest,
+    ) -> Result<cri::CheckpointPodResponse> {
+        let found = self.runtime.sandbox(scope, &request.pod_sandbox_id)?;
+        Err(no_checkpoint(&format!("sandbox {}", found.id)))
+    }
+
     pub(super) async fn answer_list_pod_sandbox_stats(
         &self,
         scope: Option<Realm>,
@@ -103,6 +128,14 @@ impl Service {
         let usages: Vec<SandboxUsage> = self.runtime.sandbox_usage(filter).await?;
         Ok(usages.iter().map(|usage| stats::of_sandbox(usage, root)).collect())
     }
+}
+
+/// Why no checkpoint can be made, and what to do.
+pub(super) fn no_checkpoint(of: &str) -> Error {
+    Error::Unimplemented(format!(
+        "{of} cannot be checkpointed: a running guest's stack is machine state of this process \
+         that wasmtime cannot write down; keep what matters in a volume and start it anew"
+    ))
 }
 
 /// What crictl inspectp shows besides the status.

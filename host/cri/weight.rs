@@ -53,6 +53,11 @@ pub fn container(config: &cri::ContainerConfig) -> Result<()> {
     rest(config.encoded_len(), annotations + image + labels + words + mounts)
 }
 
+/// UpdatePodSandboxResources.
+pub fn pod_resources(request: &cri::UpdatePodSandboxResourcesRequest) -> Result<()> {
+    at_most("overhead and resources together", request.encoded_len(), REST)
+}
+
 /// What an item costs besides its texts, at most: tags and lengths on the wire.
 const FRAME: usize = 16;
 

@@ -19,6 +19,29 @@ pub struct Resources {
     pub memory_swap_limit: i64,
 }
 
+/// What a pod has beside its containers' resources; `None`: nobody said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodResources {
+    /// The sandbox' own share.
+    pub overhead: Option<Resources>,
+    /// All containers together.
+    pub resources: Option<Resources>,
+}
+
+impl PodResources {
+    /// As [`Resources::updated`].
+    pub fn updated(&self, update: &Self) -> Self {
+        let one = |old: &Option<Resources>, new: &Option<Resources>| match (old, new) {
+            (Some(old), Some(new)) => Some(old.updated(new)),
+            (old, new) => new.clone().or_else(|| old.clone()),
+        };
+        Self {
+            overhead: one(&self.overhead, &update.overhead),
+            resources: one(&self.resources, &update.resources),
+        }
+    }
+}
+
 impl Resources {
     /// These resources after an update, where what the update does not say stays as it is
     /// (CRI UpdateContainerResources).

@@ -42,7 +42,7 @@ use crate::model::ids::SandboxId;
 use crate::model::sandbox::Sandbox;
 
 /// The pod's interface, as kubelets, containerd and CRI-O have it.
-const INTERFACE: &str = "eth0";
+pub const INTERFACE: &str = "eth0";
 
 /// Between two tries of a DEL; the wait doubles from the first to the second.
 const FIRST_WAIT: Duration = Duration::from_secs(1);

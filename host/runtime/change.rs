@@ -9,7 +9,7 @@ use super::shelf::Record;
 use crate::error::{Error, Result};
 use crate::model::container::{Container, ContainerVerb};
 use crate::model::ids::{ContainerId, SandboxId, ShimId};
-use crate::model::resources::Resources;
+use crate::model::resources::{PodResources, Resources};
 use crate::model::sandbox::{Sandbox, SandboxState, SandboxVerb};
 
 #[derive(Clone, Debug)]
@@ -24,6 +24,7 @@ pub enum Change {
     Container(ContainerId, ContainerVerb),
     SetResources(ContainerId, Resources),
     SetAddresses(SandboxId, Vec<IpAddr>),
+    SetPodResources(SandboxId, PodResources),
     ForgetContainer(ContainerId),
     AddShim(ShimRecord),
     ForgetShim(ShimId),
@@ -146,9 +147,12 @@ impl Index {
                 self.set_container(id, Some(container), made);
             }
             Change::SetAddresses(id, addresses) => {
-                let old = self.sandboxes.get(&id);
-                let old = old.ok_or_else(|| Error::not_found("sandbox", id.as_str()))?;
-                let sandbox = Sandbox { addresses, ..Sandbox::clone(old) };
+                let sandbox = Sandbox { addresses, ..self.sandbox_to_change(&id)? };
+                self.set_sandbox(id, Some(sandbox), made);
+            }
+            Change::SetPodResources(id, PodResources { overhead, resources }) => {
+                let mut sandbox = self.sandbox_to_change(&id)?;
+                (sandbox.config.overhead, sandbox.config.resources) = (overhead, resources);
                 self.set_sandbox(id, Some(sandbox), made);
             }
             Change::ForgetContainer(id) => self.set_container(id, None, made),
@@ -166,6 +170,13 @@ impl Index {
             }
         }
         Ok(())
+    }
+
+    fn sandbox_to_change(&self, id: &SandboxId) -> Result<Sandbox> {
+        let sandbox = self.sandboxes.get(id);
+        sandbox
+            .map(|sandbox| Sandbox::clone(sandbox))
+            .ok_or_else(|| Error::not_found("sandbox", id.as_str()))
     }
 
     fn container_to_change(&self, id: &ContainerId) -> Result<Container> {

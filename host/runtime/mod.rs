@@ -18,6 +18,7 @@ mod index;
 mod launch;
 mod network;
 pub mod news;
+mod pod_limits;
 mod records;
 mod recovery;
 mod sandboxes;
@@ -49,11 +50,13 @@ use crate::error::{Error, Result};
 use crate::image::ImageStore;
 use crate::model::container::{Container, ContainerConfig, Exit};
 use crate::model::ids::{ContainerId, SandboxId};
-use crate::model::resources::Resources;
+use crate::model::resources::{PodResources, Resources};
 use crate::model::sandbox::{Realm, Sandbox, SandboxConfig};
 use crate::network::Network;
 
+pub use crate::network::INTERFACE;
 pub use footprint::Size;
+pub use stats::{ContainerUsage, Disk, Interface, SandboxUsage, Traffic};
 pub use streams::{Control, Resizer, Session, Wanted};
 
 /// The core, shared by every socket. Every method that changes something is durable when it
@@ -90,29 +93,6 @@ pub struct ExecOutput {
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
     pub exit_code: i32,
-}
-
-/// One container's use (nanoseconds, bytes).
-#[derive(Clone, Debug)]
-pub struct ContainerUsage {
-    pub container: Arc<Container>,
-    pub timestamp: i64,
-    pub cpu_nanos: u64,
-    pub memory: u64,
-    pub memory_limit: u64,
-    pub threads: u32,
-    /// What the writable root holds; `None` where it was not measured yet.
-    pub writable: Option<Size>,
-}
-
-/// A sandbox's own use, without its containers'.
-#[derive(Clone, Debug)]
-pub struct SandboxUsage {
-    pub sandbox: Arc<Sandbox>,
-    pub timestamp: i64,
-    pub cpu_nanos: u64,
-    pub memory: u64,
-    pub containers: Vec<ContainerUsage>,
 }
 
 /// Runs `work` to its end whatever becomes of the caller.
@@ -198,6 +178,21 @@ impl Runtime {
     /// Newest first. `filter.sandbox` is not used.
     pub fn sandboxes(&self, filter: &Filter) -> Vec<Arc<Sandbox>> {
         self.records.read().list_sandboxes(filter)
+    }
+
+    /// Records what is said and applies what can be applied, or changes nothing.
+    pub async fn update_pod_resources(
+        self: &Arc<Self>,
+        realm: Option<Realm>,
+        id: &str,
+        update: PodResources,
+    ) -> Result<()> {
+        let sandbox = self.sandbox(realm, id)?;
+        let named = [("overhead", &update.overhead), ("resources", &update.resources)];
+        for (what, resources) in named {
+            resources.as_ref().map_or(Ok(()), |resources| pod_limits::check(what, resources))?;
+        }
+        to_its_end(self.clone().set_pod_limits(sandbox.id.clone(), update)).await
     }
 
     pub async fn create_container(

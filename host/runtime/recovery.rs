@@ -34,7 +34,7 @@ use crate::image::ImageStore;
 use crate::model::container::{Container, ContainerState, ContainerVerb, Exit};
 use crate::model::handler::ProcessPlace;
 use crate::model::ids::{ContainerId, SandboxId, ShimId};
-use crate::model::sandbox::{SandboxState, SandboxVerb};
+use crate::model::sandbox::{Sandbox, SandboxState, SandboxVerb};
 use crate::network::Network;
 use crate::proto::shim as wire;
 use wire::container_state::Phase;
@@ -331,8 +331,14 @@ impl Runtime {
         };
         let containers: Vec<_> =
             self.records.read().containers.iter().filter(live).cloned().collect();
-        let applied = containers.iter().map(|c| self.apply_limits(c, &c.resources));
-        for error in futures::future::join_all(applied).await.into_iter().filter_map(Result::err) {
+        let is_ready = |sandbox: &&Arc<Sandbox>| sandbox.state == SandboxState::Ready;
+        let sandboxes: Vec<_> =
+            self.records.read().sandboxes.iter().filter(is_ready).cloned().collect();
+        let pods = sandboxes.iter().map(|s| self.apply_pod_limits(s, s.config.resources.as_ref()));
+        let mut applied = futures::future::join_all(pods).await;
+        let own = containers.iter().map(|c| self.apply_limits(c, &c.resources));
+        applied.extend(futures::future::join_all(own).await);
+        for error in applied.into_iter().filter_map(Result::err) {
             tracing::debug!(%error, "limits are not applied again");
         }
     }

@@ -8,7 +8,8 @@ use futures::future::join_all;
 
 use super::shims::Shim;
 use super::sizes::Reading;
-use super::{ContainerUsage, Filter, Runtime, SandboxUsage, Size};
+use super::{Filter, Runtime, Size};
+use crate::error::{Error, Result};
 use crate::model::container::{Container, ContainerState};
 use crate::model::ids::{SandboxId, ShimId};
 use crate::model::sandbox::{Sandbox, SandboxState};
@@ -19,6 +20,63 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Containers that a question to the shims names at most.
 const NAMED_MAX: usize = 16;
+
+/// One container's use (nanoseconds, bytes).
+#[derive(Clone, Debug)]
+pub struct ContainerUsage {
+    pub container: Arc<Container>,
+    pub timestamp: i64,
+    pub cpu_nanos: u64,
+    pub memory: u64,
+    /// The most it ever held.
+    pub memory_peak: u64,
+    /// 0 is none.
+    pub memory_limit: u64,
+    /// How often memory was refused for the limit's sake.
+    pub memory_refusals: u64,
+    pub threads: u32,
+    pub descriptors: u32,
+    /// 0 where the shim is too old to tell.
+    pub descriptors_limit: u32,
+    /// What the writable root holds; `None` where it was not measured yet.
+    pub writable: Option<Size>,
+}
+
+/// A sandbox's use, its containers' included.
+#[derive(Clone, Debug)]
+pub struct SandboxUsage {
+    pub sandbox: Arc<Sandbox>,
+    pub timestamp: i64,
+    pub cpu_nanos: u64,
+    pub memory: u64,
+    /// Of a network namespace of its own, loopback left out.
+    pub interfaces: Vec<Interface>,
+    pub containers: Vec<ContainerUsage>,
+}
+
+/// What an interface has carried since it is there.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    pub name: String,
+    pub received: Traffic,
+    pub sent: Traffic,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traffic {
+    pub bytes: u64,
+    pub packets: u64,
+    pub errors: u64,
+    pub dropped: u64,
+}
+
+/// A file system.
+#[derive(Clone, Copy, Debug)]
+pub struct Disk {
+    pub bytes: u64,
+    pub inodes: u64,
+    pub inodes_free: u64,
+}
 
 /// What the shims counted, by id; the id has been taken out of the message.
 #[derive(Default)]
@@ -72,6 +130,7 @@ impl Runtime {
                 timestamp: stats.timestamp,
                 cpu_nanos: stats.cpu_nanos,
                 memory: stats.memory,
+                interfaces: stats.interfaces.iter().map(interface).collect(),
                 containers: held.iter().filter_map(|c| usage(c, &counted, &sizes)).collect(),
                 sandbox,
             })
@@ -125,6 +184,21 @@ impl Runtime {
         self.sizes.refresh(ids, |id| self.folders.root_of(id).join("upper")).await;
     }
 
+    /// The file system on which writable roots lie.
+    pub async fn disk_of_roots(&self) -> Result<Disk> {
+        let roots = self.folders.roots();
+        // A disk may be slow to say it.
+        let asked = tokio::task::spawn_blocking(move || {
+            let found = rustix::fs::statvfs(&roots).map_err(Error::sys("asking for the disk"))?;
+            Ok(Disk {
+                bytes: found.f_blocks.saturating_mul(found.f_frsize),
+                inodes: found.f_files,
+                inodes_free: found.f_ffree,
+            })
+        });
+        asked.await.unwrap_or_else(|_| Err(Error::Internal("asking for the disk panicked".into())))
+    }
+
     pub(super) async fn size_of_roots(&self) -> Size {
         let containers = self.containers(&Filter::default());
         self.measure(containers.iter()).await;
@@ -148,8 +222,29 @@ fn usage(
         timestamp: stats.timestamp,
         cpu_nanos: stats.cpu_nanos,
         memory: stats.memory,
+        memory_peak: stats.memory_peak,
         memory_limit: stats.memory_limit,
+        memory_refusals: stats.memory_refusals,
         threads: stats.threads,
+        descriptors: stats.descriptors,
+        descriptors_limit: stats.descriptors_limit,
         writable: sizes.get(&container.id),
     })
+}
+
+fn interface(counted: &wire::Interface) -> Interface {
+    let traffic = |flow: &Option<wire::Traffic>| {
+        let flow = flow.unwrap_or_default();
+        Traffic {
+            bytes: flow.bytes,
+            packets: flow.packets,
+            errors: flow.errors,
+            dropped: flow.dropped,
+        }
+    };
+    Interface {
+        name: counted.name.clone(),
+        received: traffic(&counted.received),
+        sent: traffic(&counted.sent),
+    }
 }

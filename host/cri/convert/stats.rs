@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{container, sandbox};
 use crate::model::container::Container;
 use crate::proto::cri;
-use crate::runtime::{ContainerUsage, SandboxUsage};
+use crate::runtime::{ContainerUsage, INTERFACE, Interface, SandboxUsage};
 
 pub fn count(value: u64) -> Option<cri::UInt64Value> {
     Some(cri::UInt64Value { value })
@@ -48,7 +48,7 @@ pub fn of_sandbox(usage: &SandboxUsage, root: &Path) -> cri::PodSandboxStats {
         linux: Some(cri::LinuxPodSandboxStats {
             cpu: Some(cpu(usage.timestamp, usage.cpu_nanos)),
             memory: Some(memory(usage.timestamp, usage.memory, limit)),
-            network: None,
+            network: network(usage),
             process: Some(cri::ProcessUsage {
                 timestamp: usage.timestamp,
                 process_count: count(1 + sum(|usage| usage.threads.into())),
@@ -58,6 +58,27 @@ pub fn of_sandbox(usage: &SandboxUsage, root: &Path) -> cri::PodSandboxStats {
         }),
         windows: None,
     }
+}
+
+/// Absent where the pod has no network of its own: the host's counters are not the pod's.
+fn network(usage: &SandboxUsage) -> Option<cri::NetworkUsage> {
+    let counted = |interface: &Interface| cri::NetworkInterfaceUsage {
+        name: interface.name.clone(),
+        rx_bytes: count(interface.received.bytes),
+        rx_errors: count(interface.received.errors),
+        tx_bytes: count(interface.sent.bytes),
+        tx_errors: count(interface.sent.errors),
+    };
+    if usage.interfaces.is_empty() {
+        return None;
+    }
+    let (default, others): (Vec<_>, Vec<_>) =
+        usage.interfaces.iter().partition(|interface| interface.name == INTERFACE);
+    Some(cri::NetworkUsage {
+        timestamp: usage.timestamp,
+        default_interface: default.into_iter().map(counted).next(),
+        interfaces: others.into_iter().map(counted).collect(),
+    })
 }
 
 fn is_unlimited(limit: u64) -> bool {
