@@ -9,6 +9,7 @@ mod cri_containers;
 mod cri_descriptor;
 mod cri_sandboxes;
 mod crictl;
+mod crictl_watch;
 mod ends;
 mod examples;
 mod exec;

@@ -42,12 +42,12 @@ impl Crictl<'_> {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
     /// What it prints when it succeeds.
-    fn prints(&self, arguments: &[&str]) -> String {
+    pub fn prints(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(
             output.status.success(),
@@ -58,7 +58,7 @@ impl Crictl<'_> {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
-    fn reads(&self, arguments: &[&str]) -> Value {
+    pub fn reads(&self, arguments: &[&str]) -> Value {
         serde_json::from_str(&self.prints(arguments)).unwrap()
     }
 
