@@ -23,32 +23,36 @@ const BYTES: usize = 256 << 20;
 
 pub async fn measure(table: &mut Table) {
     let daemon = Daemon::start().await;
-    requests(table, &daemon).await;
+    requests(table, &daemon, ("web", "/healthz")).await;
+    requests(table, &daemon, ("web", "/none")).await;
+    requests(table, &daemon, ("web-p3", "/")).await;
     echoes(table, &daemon).await;
     drop(daemon);
     idle_services(table, crate::scaled(1000)).await;
 }
 
-async fn requests(table: &mut Table, daemon: &Daemon) {
-    let image = daemon.import("web").await;
+/// A guest's answers to requests for a path: one of WASI 0.2 without and with a line in its log
+/// for each, one of 0.3.
+async fn requests(table: &mut Table, daemon: &Daemon, (guest, path): (&str, &'static str)) {
+    let image = daemon.import(guest).await;
     let port = Port::new();
     let mut config = on_the_host("web");
     config.annotations = [("wasmpod.dev/http".to_owned(), port.number.to_string())].into();
     let pod = daemon.run_pod(config).await;
     let web = pod.run(container("web", &image)).await;
-    let theirs = Theirs::serve().await;
+    let theirs = Theirs::serve(guest).await;
     let (mut own, mut other) = (Load::default(), Load::default());
     // Turn by turn, so that both meet the same machine; the first round warms up.
     for round in 0..=ROUNDS {
-        let asked = load(port.at());
-        let beside = theirs.as_ref().map(|theirs| load(theirs.at));
+        let asked = load(port.at(), path);
+        let beside = theirs.as_ref().map(|theirs| load(theirs.at, path));
         if round > 0 {
             own.add(asked);
             other.add(beside.unwrap_or_default());
         }
     }
     web.stop(0).await;
-    table.add(format!("requests of a service, {CALLERS} connections"), own.summary());
+    table.add(format!("requests of {guest}{path}, {CALLERS} connections"), own.summary());
     if theirs.is_some() {
         table.add("  wasmtime serve of the same", other.summary());
         table.at_least("  beside wasmtime serve", own.rate() / other.rate(), 1.0, "x");
@@ -89,10 +93,10 @@ impl Load {
 }
 
 /// Asks on connections that stay open, one request after the other on each.
-fn load(at: SocketAddr) -> Load {
+fn load(at: SocketAddr, path: &'static str) -> Load {
     let begun = Instant::now();
     let callers: Vec<_> =
-        (0..CALLERS).map(|_| std::thread::spawn(move || call(at, begun + ROUND))).collect();
+        (0..CALLERS).map(|_| std::thread::spawn(move || call(at, path, begun + ROUND))).collect();
     let mut load = Load::default();
     for caller in callers {
         let times = caller.join().unwrap();
@@ -103,14 +107,15 @@ fn load(at: SocketAddr) -> Load {
     load
 }
 
-fn call(at: SocketAddr, end: Instant) -> Vec<Duration> {
+fn call(at: SocketAddr, path: &str, end: Instant) -> Vec<Duration> {
     let mut stream = TcpStream::connect(at).unwrap();
     stream.set_nodelay(true).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n");
     let mut times = Vec::new();
     let mut answer = Vec::new();
     while Instant::now() < end {
         let begun = Instant::now();
-        stream.write_all(b"GET /none HTTP/1.1\r\nHost: bench\r\n\r\n").unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
         answer.clear();
         // The guest tells no length, so the last chunk is the end.
         while !answer.ends_with(b"0\r\n\r\n") {
@@ -131,12 +136,14 @@ struct Theirs {
 }
 
 impl Theirs {
-    async fn serve() -> Option<Self> {
+    async fn serve(guest: &str) -> Option<Self> {
         let port = Port::new();
         let at = port.at();
         let mut command = Command::new("wasmtime");
-        command.args(["serve", "-S", "cli", "--addr"]).arg(at.to_string());
-        Self::begin(command.arg(support::guest("web")), at).await
+        command
+            .args(["serve", "-S", "cli,p3", "-W", "component-model-async=y", "--addr"])
+            .arg(at.to_string());
+        Self::begin(command.arg(support::guest(guest)), at).await
     }
 
     async fn echo() -> Option<Self> {

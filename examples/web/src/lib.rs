@@ -1,6 +1,7 @@
 //! A service of WASI 0.2. What it does is the request's path:
 //!
 //!     /            says hello, from the pod's hostname
+//!     /healthz     ok, and nothing in the log
 //!     /echo        the request's body
 //!     /trap        panics
 //!     /exit        ends as a program would
@@ -34,12 +35,16 @@ impl wasip2::exports::http::incoming_handler::Guest for Web {
         let target = request.path_with_query().unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let count = ANSWERED.fetch_add(1, Ordering::Relaxed) + 1;
-        println!("asked for {path}");
+        // Probes come every few seconds.
+        if path != "/healthz" {
+            println!("asked for {path}");
+        }
         let (status, body) = match path {
             "/" => {
                 let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
                 (200, format!("hello from {}\n", host.trim()).into_bytes())
             }
+            "/healthz" => (200, b"ok\n".to_vec()),
             "/echo" => (200, read(request.consume().expect("a body"))),
             "/trap" => panic!("as asked"),
             "/exit" => std::process::exit(3),
