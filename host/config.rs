@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::model::cpu_time::CpuControl;
 use crate::model::handler::{self, Handler};
 
 pub use exec::ExecConfig;
@@ -56,6 +57,8 @@ pub struct Config {
 pub struct ShimConfig {
     /// Pods in one shared shim.
     pub max_pods: u32,
+    /// By what containers are held to cpu quotas and shares; of shims that begin from now on.
+    pub cpu_control: CpuControl,
 }
 
 /// Limits of each container.
@@ -108,7 +111,7 @@ impl Default for AgentConfig {
 
 impl Default for ShimConfig {
     fn default() -> Self {
-        Self { max_pods: 250 }
+        Self { max_pods: 250, cpu_control: CpuControl::Auto }
     }
 }
 

@@ -20,6 +20,7 @@ mod limits;
 mod logs;
 mod metrics;
 mod network;
+mod pinning;
 mod pod_resources;
 mod ports;
 mod recovery;

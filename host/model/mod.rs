@@ -2,6 +2,7 @@
 //! networks and the system's random numbers: no wire message, no file, no thread.
 
 pub mod container;
+pub mod cpu_time;
 pub mod cpuset;
 pub mod exits;
 pub mod finding;

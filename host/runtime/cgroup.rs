@@ -185,12 +185,38 @@ fn make(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes the groups, then those of `parents` that are empty. The kernel lets a group go a moment
+/// The groups that a shim made for its containers' threads (shim/cpu/group): below its own in
+/// version 2, beside it in version 1, where threads may leave their process' group.
+fn containers_of(folder: &PathBuf) -> Vec<PathBuf> {
+    let beside = || {
+        let prefix = format!("{}.", folder.file_name()?.to_str()?);
+        let entries = fs::read_dir(folder.parent()?).ok()?.flatten();
+        let named = entries.filter(|entry| {
+            entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix))
+        });
+        Some(named.map(|entry| entry.path()).collect::<Vec<_>>())
+    };
+    let below = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let below = below.filter(|path| path.is_dir());
+    below.chain(beside().unwrap_or_default()).collect()
+}
+
+/// Removes the groups with those of the containers, then those of `parents` that are empty. The kernel lets a group go a moment
 /// after its last process.
 pub async fn remove(folders: &[PathBuf], parents: &[PathBuf]) {
-    for folder in folders {
+    let containers: Vec<_> = folders.iter().flat_map(containers_of).collect();
+    for folder in &containers {
+        // What was killed while it had used its quota up ends in its next period, else.
+        for (file, none) in [("cpu.cfs_quota_us", "-1"), ("cpu.max", "max")] {
+            let file = folder.join(file);
+            if file.exists() {
+                let _ = fs::write(file, none);
+            }
+        }
+    }
+    for folder in containers.into_iter().chain(folders.to_vec()) {
         for _ in 0..50 {
-            match fs::remove_dir(folder) {
+            match fs::remove_dir(&folder) {
                 Err(error) if error.kind() == ErrorKind::ResourceBusy => {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }

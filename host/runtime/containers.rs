@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::annotations::Annotations;
 use super::change::Change;
 use super::client::{answer, failure};
+use super::exec::cpu_time;
 use super::launch::{self, Launch, PlannedMount};
 use super::records::now;
 use super::shims::Shim;
@@ -263,6 +264,8 @@ impl Runtime {
             handles: self.config.limits.handles,
             processes: self.config.guests.most_processes(),
             cpuset_cpus: resources.cpuset_cpus.clone(),
+            cpuset_mems: resources.cpuset_mems.clone(),
+            cpu_time: Some(cpu_time(resources)),
         }
     }
 

@@ -9,7 +9,7 @@ use super::client::{answer, failure};
 use super::containers::{by_id, wire_code};
 use super::folders::COPY_SUFFIX;
 use super::shims::Shim;
-use super::{ExecOutput, Runtime};
+use super::{ExecOutput, Runtime, launch};
 use crate::error::{Error, Result};
 use crate::image::Toolbox;
 use crate::model::container::{Container, ContainerState};
@@ -220,7 +220,8 @@ impl Runtime {
                 expected: "created or running",
             });
         }
-        let resources = container.resources.updated(&update);
+        let resources = launch::kept(&container.resources.updated(&update));
+        launch::check_processor(&resources)?;
         self.apply_limits(&container, &resources).await?;
         // A kill between the two leaves the record's limits, which recovery applies again.
         self.records.change(vec![Change::SetResources(id, resources)]).await
@@ -237,6 +238,8 @@ impl Runtime {
             memory: resources.memory_limit,
             descriptors: self.config.limits.descriptors,
             cpuset_cpus: resources.cpuset_cpus.clone(),
+            cpuset_mems: resources.cpuset_mems.clone(),
+            cpu_time: Some(cpu_time(resources)),
         };
         answer("setting limits", shim.wire().update_container(request)).await.map(drop)
     }
@@ -251,6 +254,14 @@ impl Runtime {
     pub(super) fn clear_execs(folder: &Path) -> Result<()> {
         super::sweep::remove(folder)?;
         std::fs::create_dir_all(folder).map_err(Error::io(format!("making {}", folder.display())))
+    }
+}
+
+pub(super) fn cpu_time(resources: &Resources) -> wire::CpuTime {
+    wire::CpuTime {
+        quota: resources.cpu_quota,
+        period: resources.cpu_period,
+        shares: resources.cpu_shares,
     }
 }
 

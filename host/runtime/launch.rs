@@ -11,6 +11,7 @@ use super::user::{self, Possible};
 use crate::error::{Error, Result};
 use crate::image::{Image, ImageConfig, ImageProgram, Search};
 use crate::model::container::{ContainerConfig, MountAccess};
+use crate::model::cpu_time::CpuTime;
 use crate::model::cpuset::CpuSet;
 use crate::model::resources::Resources;
 use crate::model::sandbox::SandboxConfig;
@@ -248,24 +249,37 @@ pub fn log_path(sandbox: &SandboxConfig, config: &ContainerConfig) -> Result<Str
     Ok(folder.join(file).to_string_lossy().into_owned())
 }
 
-/// Checks resources and keeps what is applied: the memory limit and the CPU set.
+/// Checks resources and keeps what is applied.
 pub fn applied(resources: &Resources) -> Result<Resources> {
     if resources.memory_limit < 0 {
         return Err(Error::Invalid(format!("memory limit {} is negative", resources.memory_limit)));
     }
+    check_processor(resources)?;
+    Ok(kept(resources))
+}
+
+/// What of resources is applied, and so told: the memory limit and a share of the machine's CPUs.
+pub fn kept(resources: &Resources) -> Resources {
+    Resources {
+        oom_score_adj: 0,
+        unified: BTreeMap::new(),
+        memory_swap_limit: 0,
+        ..resources.clone()
+    }
+}
+
+/// Whether a container's share of the machine can be what it says. Which CPUs there are is the
+/// shim's to know.
+pub fn check_processor(resources: &Resources) -> Result<()> {
     if !resources.cpuset_cpus.is_empty() {
         CpuSet::parse(&resources.cpuset_cpus).map_err(Error::Invalid)?;
     }
     check_memory_nodes(&resources.cpuset_mems)?;
-    Ok(Resources {
-        memory_limit: resources.memory_limit,
-        cpuset_cpus: resources.cpuset_cpus.clone(),
-        ..Resources::default()
-    })
+    let Resources { cpu_quota, cpu_period, cpu_shares, .. } = resources;
+    CpuTime::read(*cpu_quota, *cpu_period, *cpu_shares).map(drop).map_err(Error::Invalid)
 }
 
-/// Where a guest's memory lies follows from its CPUs: it is taken from the node of the thread that
-/// touches it first. A node that this machine has not is a mistake all the same.
+/// Memory nodes that this machine has.
 pub fn check_memory_nodes(list: &str) -> Result<()> {
     if list.is_empty() {
         return Ok(());

@@ -202,13 +202,16 @@ fn only_what_is_applied_is_kept_of_resources() {
     let asked = Resources {
         memory_limit: 1 << 20,
         cpu_shares: 100,
+        oom_score_adj: 5,
         cpuset_cpus: "0-1".to_owned(),
         ..Resources::default()
     };
     let kept = applied(&asked).unwrap();
-    assert_eq!((kept.memory_limit, kept.cpu_shares), (1 << 20, 0));
+    assert_eq!((kept.memory_limit, kept.cpu_shares), (1 << 20, 100));
+    assert_eq!(kept.oom_score_adj, 0);
     assert_eq!(kept.cpuset_cpus, "0-1");
     assert!(applied(&Resources { memory_limit: -1, ..asked.clone() }).is_err());
     assert!(applied(&Resources { cpuset_mems: "4097".to_owned(), ..asked.clone() }).is_err());
+    assert!(applied(&Resources { cpu_quota: 999, ..asked.clone() }).is_err());
     assert!(applied(&Resources { cpuset_cpus: "x".to_owned(), ..asked }).is_err());
 }

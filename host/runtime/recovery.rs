@@ -63,6 +63,7 @@ pub async fn open(
         folders: folders.shims(),
         program,
         max_pods: config.shim.max_pods.max(1),
+        cpu_control: config.shim.cpu_control,
         engine: crate::engine::compatibility(&engine),
     };
     drop(engine);

@@ -15,8 +15,18 @@ use tokio::process::{Child, Command};
 
 use super::client::is_gone;
 use crate::error::{Error, Result};
+use crate::model::cpu_time::CpuControl;
 use crate::model::exits::{self, ExitRecord};
 use crate::model::ids::ShimId;
+
+/// What a shim is told at its start.
+#[derive(Clone, Copy, Debug)]
+pub struct Orders {
+    /// Sandboxes it takes at most.
+    pub max_pods: u32,
+    /// By what it holds containers to their CPU time.
+    pub cpu_control: CpuControl,
+}
 
 /// A shim's folder.
 #[derive(Clone, Debug)]
@@ -57,7 +67,7 @@ impl ShimFolder {
     }
 
     /// Makes the folder and begins the shim in it. The child is to be waited for.
-    pub fn begin(&self, program: &Path, max_pods: u32) -> Result<Child> {
+    pub fn begin(&self, program: &Path, orders: Orders) -> Result<Child> {
         let doing = |what: &str| Error::io(format!("{what} of shim folder {}", self.0.display()));
         fs::DirBuilder::new()
             .recursive(true)
@@ -77,7 +87,8 @@ impl ShimFolder {
 
         let mut command = Command::new(program);
         command.arg0("wasmpod").arg("shim").arg("--dir").arg(&self.0);
-        command.arg("--max-pods").arg(max_pods.to_string());
+        command.arg("--max-pods").arg(orders.max_pods.to_string());
+        command.arg("--cpu-control").arg(orders.cpu_control.name());
         command.env_clear();
         for name in ["PATH", crate::speech::VARIABLE] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));

@@ -13,8 +13,9 @@ use super::client::{Client, NoContact};
 use super::exits;
 use super::index::ShimRecord;
 use super::records::Records;
-use super::shim_process::ShimFolder;
+use super::shim_process::{Orders, ShimFolder};
 use crate::error::{Error, Result};
+use crate::model::cpu_time::CpuControl;
 use crate::model::handler::ProcessPlace;
 use crate::model::ids::{SandboxId, ShimId};
 use crate::proto::SHIM_PROTOCOLS;
@@ -32,6 +33,8 @@ pub struct Setup {
     pub program: PathBuf,
     /// Pods in one shared shim.
     pub max_pods: u32,
+    /// By what they hold containers to their CPU time.
+    pub cpu_control: CpuControl,
     /// What machine code of this daemon is made under.
     pub engine: String,
 }
@@ -282,7 +285,8 @@ impl Shims {
             ProcessPlace::Shared => self.setup.max_pods,
             ProcessPlace::Pod => 1,
         };
-        let mut child = folder.begin(&self.setup.program, max_pods)?;
+        let cpu_control = self.setup.cpu_control;
+        let mut child = folder.begin(&self.setup.program, Orders { max_pods, cpu_control })?;
         let pid = child.id().unwrap_or_default();
         if let Err(error) = cgroup::enter(&record.cgroups, pid)
             && !self.told_of_cgroups.swap(true, Ordering::Relaxed)

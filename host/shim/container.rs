@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 
-use super::cpu::{self, Member, Threads};
+use super::cpu::{Control, Placed};
 use super::exec::Streams;
 use super::guest::{Begun, Context, Role};
 use super::host::Host;
@@ -51,7 +51,8 @@ pub struct Container {
     /// Ends the main program.
     pub kill: Arc<Kill>,
     guard: Arc<Guard>,
-    pub threads: Threads,
+    /// Its threads, and what they may have of the machine.
+    pub control: Arc<Control>,
     pub sessions: Arc<Sessions>,
     pub taps: Arc<Taps>,
     phase: watch::Sender<Phase>,
@@ -94,13 +95,17 @@ impl Container {
     ) -> (Arc<Self>, mpsc::Receiver<Order>) {
         let (orders, to_follow) = mpsc::channel();
         let memory = Budget::within(sandbox.memory.clone(), spec.limits.memory);
-        sandbox.cpus.choose(&spec.id, spec.limits.cpus.clone());
+        sandbox.cpus.choose(&spec.id, spec.limits.processor.cpus.clone());
         let stuck = Stuck::default();
         let container = Self {
             ledger: Arc::new(Ledger::new(memory, spec.limits.descriptors, spec.limits.handles)),
             kill: Arc::new(Kill::new(host.engine.clone())),
             guard: Arc::new(Guard::new(spec.network.policy.clone(), sandbox.loopback())),
-            threads: Threads::default(),
+            control: Control::new(
+                (spec.id.clone(), sandbox.cpus.clone()),
+                &spec.limits.processor,
+                host.means.clone(),
+            ),
             sessions: Arc::default(),
             taps: Arc::default(),
             phase: watch::Sender::new(Phase::Created),
@@ -180,6 +185,7 @@ impl Container {
         let signal = if grace.is_zero() { signal } else { SIGKILL };
         let _ = self.signal.compare_exchange(0, signal, Ordering::AcqRel, Ordering::Acquire);
         self.sessions.close();
+        let _lifted = self.control.lift();
         match end(&self.kill, self.exited()).await {
             Some(exit) => exit,
             None => self.leave_behind().await,
@@ -216,11 +222,11 @@ impl Container {
         self.exited().await
     }
 
-    /// Replaces the limits, for running threads too; on an error nothing has changed.
+    /// Replaces the limits, for running threads too; on an error nothing has changed. Called by
+    /// a thread of no container.
     pub fn update(&self, update: &Update) -> Result<()> {
-        self.sandbox.cpus.change_own(self.id(), update.cpus.clone(), |cpus| {
-            cpu::pin(&self.thread_ids(), cpus.unwrap_or(&self.host.cpus))
-        })?;
+        self.sandbox.allows(update.processor.cpus.as_ref())?;
+        self.control.update(&update.processor)?;
         self.ledger.memory.set_limit(update.memory);
         if let Some(descriptors) = update.descriptors {
             self.ledger.descriptors.set_limit(u64::from(descriptors));
@@ -228,29 +234,10 @@ impl Container {
         Ok(())
     }
 
-    /// The threads that work for it now.
-    pub fn thread_ids(&self) -> Vec<i32> {
-        let mut threads = self.threads.ids();
-        threads.extend(self.kill.threads());
-        threads
-    }
-
     /// Makes the calling thread one of the container's: its network, its CPUs, its CPU time.
-    pub fn enter(&self) -> Result<Member<'_>> {
-        let member = self.threads.enter();
+    pub fn enter(&self) -> Result<Placed> {
         self.sandbox.join()?;
-        self.pin()?;
-        Ok(member)
-    }
-
-    /// Puts the calling thread, which is one of the container's, on the container's CPUs.
-    pub fn pin(&self) -> Result<()> {
-        self.sandbox.cpus.with(self.id(), |cpus| cpus.map_or(Ok(()), cpu::pin_self))
-    }
-
-    /// How many CPUs it may run on.
-    pub fn width(&self) -> usize {
-        self.sandbox.cpus.with(self.id(), |cpus| cpus.unwrap_or(&self.host.cpus).iter().count())
+        self.control.enter()
     }
 
     /// Makes the calling thread the container's user.
@@ -276,6 +263,7 @@ impl Container {
             stderr: run.streams.stderr,
             ledger: self.ledger.clone(),
             kill: run.kill,
+            control: self.control.clone(),
             ticker: self.host.ticker.clone(),
             guard: self.guard.clone(),
             listen: match run.role {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tonic::{Code as GrpcCode, Status};
 
+use super::cpu::{self, Processor};
 use super::guest::Form;
 use super::mounts::{Covers, ImageSource, MountAccess, MountPropagation, MountSpec, RootAccess};
 use super::network::NetworkSpec;
@@ -15,9 +16,9 @@ use super::programs::Code;
 use super::resolve::Found;
 use super::sandbox::{NetworkMode, SandboxSpec};
 use super::spec::{ContainerSpec, Limits, Patience, RootFs, StdinSource, Stop, Update};
-use super::{cpu, host::Host};
 use crate::error::{Error, Result, cut};
 use crate::model::container::Exit;
+use crate::model::cpu_time::CpuTime;
 use crate::model::exits::ExitRecord;
 use crate::model::ids::{ContainerId, SandboxId};
 use crate::model::ports::HostPort;
@@ -66,7 +67,7 @@ pub fn container_id(text: &str) -> Result<ContainerId> {
     ContainerId::parse(text).ok_or_else(|| Error::Invalid(format!("{text:?} is no container id")))
 }
 
-pub fn sandbox_spec(asked: wire::CreateSandboxRequest, host: &Host) -> Result<SandboxSpec> {
+pub fn sandbox_spec(asked: wire::CreateSandboxRequest) -> Result<SandboxSpec> {
     use wire::create_sandbox_request::Network;
     Ok(SandboxSpec {
         id: sandbox_id(&asked.id)?,
@@ -78,7 +79,7 @@ pub fn sandbox_spec(asked: wire::CreateSandboxRequest, host: &Host) -> Result<Sa
             }
         },
         etc_layer: optional_path(&asked.etc_layer)?,
-        cpus: cpu::parse(&asked.cpuset_cpus, &host.machine)?,
+        cpus: cpu::parse(&asked.cpuset_cpus, &cpu::allowed())?,
         memory: bytes(asked.memory_limit),
         ports: PortsSpec {
             ports: asked.ports.iter().map(host_port).collect::<Result<_>>()?,
@@ -109,7 +110,7 @@ fn port(number: u32) -> Result<u16> {
     port.ok_or_else(|| Error::Invalid(format!("{number} is no port")))
 }
 
-pub fn container_spec(asked: wire::CreateContainerRequest, host: &Host) -> Result<ContainerSpec> {
+pub fn container_spec(asked: wire::CreateContainerRequest) -> Result<ContainerSpec> {
     let missing = |what: &str| Error::Invalid(format!("a container without {what}"));
     let root = asked.root.ok_or_else(|| missing("a root"))?;
     Ok(ContainerSpec {
@@ -136,7 +137,7 @@ pub fn container_spec(asked: wire::CreateContainerRequest, host: &Host) -> Resul
             (false, false) => StdinSource::Nothing,
         },
         log_path: optional_path(&asked.log_path)?,
-        limits: limits(asked.limits.unwrap_or_default(), host)?,
+        limits: limits(asked.limits.unwrap_or_default())?,
         network: network(&asked.network.unwrap_or_default())?,
     })
 }
@@ -179,29 +180,38 @@ pub fn stop(asked: &wire::StopContainerRequest) -> Stop {
     }
 }
 
-pub fn update(asked: wire::UpdateContainerRequest, host: &Host) -> Result<Update> {
+pub fn update(asked: wire::UpdateContainerRequest) -> Result<Update> {
     Ok(Update {
         memory: bytes(asked.memory),
         descriptors: (asked.descriptors > 0).then_some(asked.descriptors),
-        cpus: cpu::parse(&asked.cpuset_cpus, &host.machine)?,
+        processor: processor(&asked.cpuset_cpus, &asked.cpuset_mems, asked.cpu_time)?,
     })
 }
 
-pub fn sandbox_update(asked: &wire::UpdateSandboxRequest, host: &Host) -> Result<Update> {
+pub fn sandbox_update(asked: &wire::UpdateSandboxRequest) -> Result<Update> {
     Ok(Update {
         memory: bytes(asked.memory_limit),
         descriptors: None,
-        cpus: cpu::parse(&asked.cpuset_cpus, &host.machine)?,
+        processor: processor(&asked.cpuset_cpus, "", None)?,
     })
 }
 
-fn limits(asked: wire::Limits, host: &Host) -> Result<Limits> {
+fn limits(asked: wire::Limits) -> Result<Limits> {
     Ok(Limits {
         memory: bytes(asked.memory),
         descriptors: asked.descriptors,
         handles: asked.handles,
         processes: asked.processes,
-        cpus: cpu::parse(&asked.cpuset_cpus, &host.machine)?,
+        processor: processor(&asked.cpuset_cpus, &asked.cpuset_mems, asked.cpu_time)?,
+    })
+}
+
+fn processor(cpus: &str, nodes: &str, time: Option<wire::CpuTime>) -> Result<Processor> {
+    let wire::CpuTime { quota, period, shares } = time.unwrap_or_default();
+    Ok(Processor {
+        cpus: cpu::parse(cpus, &cpu::allowed())?,
+        nodes: cpu::parse_nodes(nodes)?,
+        time: CpuTime::read(quota, period, shares).map_err(Error::Invalid)?,
     })
 }
 

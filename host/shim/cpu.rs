@@ -1,5 +1,12 @@
-//! Threads' CPUs and CPU time. Knows nothing of whose threads they are.
+//! Threads' CPUs and CPU time. Knows nothing of whose threads they are; `control` does, and what a
+//! container may have.
 #![allow(unsafe_code)]
+
+mod beat;
+mod control;
+mod group;
+mod nodes;
+mod throttle;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -8,6 +15,11 @@ use rustix::process::Pid;
 use rustix::thread::{sched_getaffinity, sched_setaffinity};
 
 use super::lock;
+
+pub use beat::install_beat_signal;
+pub use control::{Control, Means, Placed, Processor};
+pub use nodes::parse as parse_nodes;
+
 use crate::error::{Error, Result};
 use crate::model::cpuset::CpuSet;
 
@@ -24,9 +36,20 @@ struct Crew {
 impl Threads {
     /// Counts the calling thread in, until the returned value is dropped on the same thread.
     pub fn enter(&self) -> Member<'_> {
+        Member { threads: self, tid: self.add() }
+    }
+
+    /// As [`Threads::enter`], until [`Threads::leave`] on the same thread.
+    fn add(&self) -> i32 {
         let tid = rustix::thread::gettid().as_raw_nonzero().get();
         lock(&self.0).live.insert(tid);
-        Member { threads: self, tid }
+        tid
+    }
+
+    fn leave(&self, tid: i32) {
+        let mut crew = lock(&self.0);
+        crew.ended_nanos += thread_nanos(tid);
+        crew.live.remove(&tid);
     }
 
     /// Nanoseconds of all threads, ended ones included.
@@ -56,23 +79,34 @@ pub struct Member<'a> {
 
 impl Drop for Member<'_> {
     fn drop(&mut self) {
-        let mut crew = lock(&self.threads.0);
-        crew.ended_nanos += thread_nanos(self.tid);
-        crew.live.remove(&self.tid);
+        self.threads.leave(self.tid);
     }
 }
 
 /// CPU time of a thread of this process; 0 when it is gone.
 pub fn thread_nanos(tid: i32) -> u64 {
-    // The kernel's name for a thread's clock (CPUCLOCK_PERTHREAD | CPUCLOCK_SCHED), as
-    // pthread_getcpuclockid makes it.
-    let clock: libc::clockid_t = (!tid << 3) | 6;
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid timespec to write to; a clock that is none gives EINVAL.
-    if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
+    if unsafe { libc::clock_gettime(clock_of(tid), &raw mut time) } != 0 {
         return 0;
     }
     (time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec as u64)
+}
+
+/// The kernel's name for a thread's clock (CPUCLOCK_PERTHREAD | CPUCLOCK_SCHED), as
+/// pthread_getcpuclockid makes it.
+fn clock_of(tid: i32) -> libc::clockid_t {
+    (!tid << 3) | 6
+}
+
+/// Makes a thread of this process give way to others, or the other way round. An ordinary user's
+/// threads can only be made to give way more than they do.
+fn set_nice(tid: i32, nice: i32) {
+    // SAFETY: plain numbers; a thread that has ended gives ESRCH.
+    let set = unsafe { libc::setpriority(libc::PRIO_PROCESS, tid.unsigned_abs(), nice) };
+    if set != 0 {
+        tracing::debug!(tid, nice, error = %std::io::Error::last_os_error(), "a nice value stays");
+    }
 }
 
 /// The CPUs the calling thread may run on.
@@ -82,27 +116,26 @@ pub fn own() -> CpuSet {
 }
 
 /// Reads a cpuset that a caller named; empty is none. [`Error::Invalid`] unless every CPU of it
-/// is one of `machine`'s.
-pub fn parse(text: &str, machine: &CpuSet) -> Result<Option<CpuSet>> {
+/// is one of `allowed`.
+pub fn parse(text: &str, allowed: &CpuSet) -> Result<Option<CpuSet>> {
     if text.is_empty() {
         return Ok(None);
     }
     let cpus = CpuSet::parse(text).map_err(Error::Invalid)?;
-    let absent = cpus.iter().find(|&cpu| !machine.contains(cpu));
+    let absent = cpus.iter().find(|&cpu| !allowed.contains(cpu));
     match absent {
         Some(absent) => Err(Error::Invalid(format!(
-            "cpu list {text:?} names CPU {absent}, this machine gives {machine}"
+            "cpu list {text:?} names CPU {absent}, {allowed} may be used here"
         ))),
         None => Ok(Some(cpus)),
     }
 }
 
-/// The CPUs that are online.
-pub fn machine() -> CpuSet {
-    std::fs::read_to_string("/sys/devices/system/cpu/online")
-        .ok()
-        .and_then(|text| CpuSet::parse(&text).ok())
-        .unwrap_or_else(own)
+/// The CPUs that this process was given: by its starter's mask and by cgroups. What its first
+/// thread may run on, which nobody pins.
+pub fn allowed() -> CpuSet {
+    let Ok(mask) = sched_getaffinity(Some(rustix::process::getpid())) else { return own() };
+    (0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| mask.is_set(cpu)).collect()
 }
 
 /// Moves the threads `tids` of this process to `cpus`; all or, on an error, none. A thread that

@@ -11,7 +11,7 @@ use crate::engine::THREAD_STACK;
 
 impl Crew for Arc<Container> {
     fn size(&self) -> usize {
-        self.width()
+        self.control.width()
     }
 
     /// Called by a thread of the container's, whose namespaces and user the new one has from birth.
@@ -20,9 +20,8 @@ impl Crew for Arc<Container> {
         let named = Builder::new().name(thread_name('h', self.id().as_str()));
         named.stack_size(THREAD_STACK).spawn(move || {
             let _entered = own.kill.enter();
-            let _member = own.threads.enter();
-            match own.pin() {
-                Ok(()) => work(),
+            match own.control.enter() {
+                Ok(_placed) => work(),
                 // Work that is dropped is done by somebody else.
                 Err(error) => tracing::error!(container = %own.id(), %error, "no help"),
             }

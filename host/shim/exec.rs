@@ -90,7 +90,7 @@ pub async fn exec(
     let failed = || Error::Internal("an exec's thread failed".to_owned());
     Ok(match ended {
         Some(ended) => Some(ended.map_err(|_| failed())??),
-        None => match end(&kill, is_done).await {
+        None => match end_lifted(&container, &kill, is_done).await {
             Some(ended) if container_ended => Some(ended.map_err(|_| failed())??),
             Some(_) => None,
             None => {
@@ -102,6 +102,16 @@ pub async fn exec(
     })
 }
 
+/// As [`end`]: what the container has used up does not hold the exec's end up.
+async fn end_lifted<T>(
+    container: &Container,
+    kill: &Kill,
+    gone: impl Future<Output = T>,
+) -> Option<T> {
+    let _lifted = container.control.lift();
+    end(kill, gone).await
+}
+
 async fn elapsed(timeout: Option<Duration>) {
     match timeout {
         Some(timeout) => tokio::time::sleep(timeout).await,
@@ -110,7 +120,7 @@ async fn elapsed(timeout: Option<Duration>) {
 }
 
 fn run(container: &Arc<Container>, parts: &Parts, spec: ExecSpec) -> Result<Exit> {
-    let _member = container.enter()?;
+    let _placed = container.enter()?;
     let loaded = match &spec.code {
         Some(code) => container.host.programs.load_within(code, &container.ledger)?,
         None => parts.program.clone(),

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use wasmtime::{Engine, GcHeapOutOfMemory, Store, WasmBacktrace};
+use wasmtime::{Engine, GcHeapOutOfMemory, Store, UpdateDeadline, WasmBacktrace};
 
+use super::cpu::Control;
 use super::kill::{Kill, Killed};
 use super::ledger::{Ledger, OutOfMemory, Taken};
 use super::network::Guard;
@@ -43,6 +44,8 @@ pub struct Context {
     pub stderr: Arc<dyn Output>,
     pub ledger: Arc<Ledger>,
     pub kill: Arc<Kill>,
+    /// Its container's share of the machine.
+    pub control: Arc<Control>,
     /// For guests that share a thread.
     pub ticker: Arc<Ticker>,
     /// What its sockets may do.
@@ -85,6 +88,10 @@ pub const CALL_COPY: usize = 16 << 20;
 pub type Begun = Box<dyn FnOnce() + Send + Sync>;
 
 impl Context {
+    pub fn reins(&self) -> Reins {
+        Reins { kill: self.kill.clone(), control: self.control.clone() }
+    }
+
     /// The same for another Store of the same program: without input and what it begins with.
     pub fn again(&self) -> Self {
         Self {
@@ -98,6 +105,7 @@ impl Context {
             stderr: self.stderr.clone(),
             ledger: self.ledger.clone(),
             kill: self.kill.clone(),
+            control: self.control.clone(),
             ticker: self.ticker.clone(),
             guard: self.guard.clone(),
             role: self.role,
@@ -274,14 +282,21 @@ pub enum LoadError {
     Link(String),
 }
 
-/// Makes `store` end when `kill` says so; `Err` when it has said so already. Every Store that
-/// runs guest code needs it.
-pub fn arm<T: Send + 'static>(store: &mut Store<T>, kill: Arc<Kill>) -> Result<(), Killed> {
+/// Who may interrupt a guest: its end, and its container's share of the machine.
+pub struct Reins {
+    pub kill: Arc<Kill>,
+    pub control: Arc<Control>,
+}
+
+/// Makes `store` end when the kill says so, and rest while its quota is used up; `Err` when it is
+/// to end already. Every Store that runs guest code on its own thread needs it.
+pub fn arm<T: Send + 'static>(store: &mut Store<T>, reins: Reins) -> Result<(), Killed> {
+    let Reins { kill, control } = reins;
     store.set_epoch_deadline(1);
-    let seen = kill.clone();
+    let (seen, mut moves) = (kill.clone(), 0);
     store.epoch_deadline_callback(move |_| {
-        seen.check()?;
-        Ok(wasmtime::UpdateDeadline::Continue(1))
+        control.look(&mut moves, &seen)?;
+        Ok(UpdateDeadline::Continue(1))
     });
     kill.check()
 }

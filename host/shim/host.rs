@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use wasmtime::Engine;
 
+use super::cpu::Means;
 use super::exits::Exits;
 use super::namespace::Privilege;
 use super::programs::Programs;
 use super::ticker::Ticker;
 use super::wasi::fs::Devices;
-use crate::model::cpuset::CpuSet;
 
 pub struct Host {
     pub engine: Engine,
@@ -24,8 +24,6 @@ pub struct Host {
     pub dev: PathBuf,
     /// Where roots are assembled, a folder each.
     pub roots: PathBuf,
-    /// The CPUs that threads have where nothing else is said.
-    pub cpus: CpuSet,
-    /// The CPUs that may be asked for.
-    pub machine: CpuSet,
+    /// By what containers' CPU time is held.
+    pub means: Arc<Means>,
 }

@@ -3,11 +3,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::container::{Container, Order, Parts, Run};
+use super::cpu::Placed;
 use super::exec::Streams;
 use super::guest::{Ended, Program, Role, Stdin};
 use super::input::Input;
@@ -33,10 +35,11 @@ const SESSIONS_PATIENCE: Duration = Duration::from_secs(5);
 pub async fn begin(container: &Arc<Container>, orders: mpsc::Receiver<Order>) -> Result<()> {
     let (built, is_built) = oneshot::channel();
     let own = container.clone();
+    let timing = Timing::of(container)?;
     let spawned = std::thread::Builder::new()
         .name(thread_name('c', container.id().as_str()))
         .stack_size(THREAD_STACK)
-        .spawn(move || live(&own, built, &orders));
+        .spawn(move || live(&own, (built, timing), &orders));
     if let Err(error) = spawned {
         container.abandon(ending::exit_of(Ended::NotStarted(error.to_string()), 0));
         return Err(Error::Exhausted(format!("starting a container's thread: {error}")));
@@ -46,13 +49,52 @@ pub async fn begin(container: &Arc<Container>, orders: mpsc::Receiver<Order>) ->
         .unwrap_or_else(|_| Err(Error::Internal("a container's thread ended early".to_owned())))
 }
 
+/// Holds a container's CPU time while it is built: the kernel takes milliseconds to put a thread
+/// into a group. On a thread of its own, which is in none.
+struct Timing {
+    entered: mpsc::Sender<()>,
+    thread: JoinHandle<Result<()>>,
+}
+
+impl Timing {
+    /// `None` where the container names no CPU time.
+    fn of(container: &Container) -> Result<Option<Self>> {
+        let control = container.control.clone();
+        if !control.has_time() {
+            return Ok(None);
+        }
+        let (entered, has_entered) = mpsc::channel();
+        let spawned = std::thread::Builder::new().name("w-time".to_owned()).spawn(move || {
+            // Without the container's thread there is nobody to hold.
+            if has_entered.recv().is_ok() { control.begin_time() } else { Ok(()) }
+        });
+        let thread = spawned
+            .map_err(|error| Error::Exhausted(format!("starting a container's thread: {error}")))?;
+        Ok(Some(Self { entered, thread }))
+    }
+
+    /// The container's thread is one of its threads now.
+    fn begin(&self) {
+        // It waits for nothing else.
+        let _ = self.entered.send(());
+    }
+
+    fn wait(self) -> Result<()> {
+        let failed = || Error::Internal("holding a container's CPU time failed".to_owned());
+        self.thread.join().unwrap_or_else(|_| Err(failed()))
+    }
+}
+
 fn live(
     container: &Arc<Container>,
-    built: oneshot::Sender<Result<()>>,
+    (built, timing): (oneshot::Sender<Result<()>>, Option<Timing>),
     orders: &mpsc::Receiver<Order>,
 ) {
-    let (member, parts) = match container.enter() {
-        Ok(member) => (Some(member), guarded(|| build(container))),
+    let (placed, parts) = match container.enter() {
+        Ok(placed) => {
+            timing.iter().for_each(Timing::begin);
+            (Some(placed), guarded(|| build(container)))
+        }
         Err(error) => (None, Err(error)),
     };
     let parts = match parts {
@@ -60,7 +102,7 @@ fn live(
         Err(error) => {
             dismantle(container);
             container.host.programs.released();
-            drop(member);
+            leave(container, placed);
             container.abandon(ending::exit_of(Ended::NotStarted(error.to_string()), 0));
             // Whoever asked may have gone.
             let _ = built.send(Err(error));
@@ -69,7 +111,9 @@ fn live(
     };
     // Whoever asked may have gone: the container waits until it is started or ended.
     let _ = built.send(Ok(()));
-    let (exit, refusal) = follow(container, parts, orders);
+    let (exit, refusal) = follow(container, (parts, timing), orders);
+    // What it used up does not hold its end up.
+    let lifted = container.control.lift();
     // Whoever waits for a session counts one that stays.
     let left = container.sessions.end(SESSIONS_PATIENCE);
     if left > 0 {
@@ -78,12 +122,19 @@ fn live(
     note(container, &exit);
     dismantle(container);
     container.host.programs.released();
-    drop(member);
+    drop(lifted);
+    leave(container, placed);
     container.part.over();
     container.publish(exit);
     if let Some(refusal) = refusal {
         refusal.tell();
     }
+}
+
+/// The calling thread, the container's last, is none of it any more.
+fn leave(container: &Container, placed: Option<Placed>) {
+    drop(placed);
+    container.control.end();
 }
 
 /// A start that is under way: answered when the guest begins, or with why it could not.
@@ -128,7 +179,7 @@ impl Refusal {
 /// Waits for the order and carries it out.
 fn follow(
     container: &Arc<Container>,
-    parts: Arc<Parts>,
+    (parts, timing): (Arc<Parts>, Option<Timing>),
     orders: &mpsc::Receiver<Order>,
 ) -> (Exit, Option<Refusal>) {
     let answer = match orders.recv() {
@@ -137,7 +188,12 @@ fn follow(
         Err(mpsc::RecvError) => return (ending::signaled(container.signal()), None),
     };
     let start = Arc::new(Start { container: container.clone(), answer: Mutex::new(Some(answer)) });
+    let held = timing.map_or(Ok(()), Timing::wait);
     let exit = match &parts.program {
+        _ if held.is_err() => {
+            let why = held.err().map_or_else(String::new, |error| error.to_string());
+            ending::exit_of(Ended::NotStarted(why), 0)
+        }
         Loaded::Ready(program) => run(container, &parts, (program, &start)),
         Loaded::Unlinkable(sentence) => ending::exit_of(Ended::NotStarted(sentence.clone()), 0),
         Loaded::TooLarge(sentence) => ending::exit_of(Ended::OutOfMemory(sentence.clone()), 0),
@@ -203,7 +259,7 @@ fn streams(
     if let (Some(terminal), Some(guests)) = (terminal, &guests) {
         let inner = || guests.try_clone().map_err(Error::io("setting a terminal up"));
         let (stdin, screen) = (Stdin::Descriptor(inner()?), Arc::new(Screen::new(inner()?)));
-        let shown = terminal.show(output(Stream::Stdout))?;
+        let shown = terminal.show(output(Stream::Stdout), container.control.clone())?;
         return Ok((Streams { stdin, stdout: screen.clone(), stderr: screen }, Some(shown)));
     }
     let stdin = guests.map_or(Stdin::Empty, Stdin::Descriptor);

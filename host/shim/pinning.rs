@@ -30,6 +30,11 @@ impl Pinning {
         }
     }
 
+    /// A container's own CPUs; `None` where it has the pod's.
+    pub fn own(&self, container: &ContainerId) -> Option<CpuSet> {
+        lock(&self.0).own.get(container).cloned()
+    }
+
     pub fn forget(&self, container: &ContainerId) {
         lock(&self.0).own.remove(container);
     }

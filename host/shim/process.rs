@@ -16,6 +16,7 @@ use tonic::transport::Server as Transport;
 use wasmtime::Engine;
 
 use super::connections::LONELY;
+use super::cpu::Means;
 use super::exits::Exits;
 use super::host::Host;
 use super::programs::Programs;
@@ -26,6 +27,7 @@ use super::ticker::Ticker;
 use super::wasi::fs::Devices;
 use super::{connections, cpu, kill, mounts, namespace, streaming};
 use crate::error::{Error, Result};
+use crate::model::cpu_time::CpuControl;
 use crate::proto::shim::shim_server::ShimServer;
 
 /// Bytes of one message: an exec's two outputs of 16 MiB and room around them.
@@ -41,6 +43,8 @@ const LAST_CALLS: Duration = Duration::from_secs(2);
 pub struct Options {
     /// Sandboxes it takes at most.
     pub max_pods: u32,
+    /// By what it holds containers to their CPU time.
+    pub cpu_control: CpuControl,
 }
 
 /// Serves on the listening unix socket that is standard input until told to end, or until
@@ -63,7 +67,7 @@ pub fn main(dir: &Path, options: Options) -> Result<()> {
     let _ = rustix::process::setsid();
     raise_descriptor_limit();
     share_heaps();
-    let host = Arc::new(prepare(&dir)?);
+    let host = Arc::new(prepare(&dir, options.cpu_control)?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -82,7 +86,7 @@ pub fn main(dir: &Path, options: Options) -> Result<()> {
 }
 
 /// Everything that has to be there before the first thread is.
-pub(super) fn prepare(dir: &Path) -> Result<Host> {
+pub(super) fn prepare(dir: &Path, cpu_control: CpuControl) -> Result<Host> {
     let privilege = namespace::enter()?;
     let folder = |name: &str| -> Result<PathBuf> {
         let path = dir.join(name);
@@ -93,12 +97,14 @@ pub(super) fn prepare(dir: &Path) -> Result<Host> {
     mounts::mount_tmpfs(&dev)?;
     let devices = Devices::make(&dev).map_err(Error::io("making the devices"))?;
     kill::install_wake_signal();
+    cpu::install_beat_signal();
     let mut config = crate::engine::config();
     config.with_host_stack(Arc::new(Stacks));
     let engine = Engine::new(&config)
         .map_err(|error| Error::Internal(format!("this machine cannot run wasm: {error:#}")))?;
     Ok(Host {
         programs: Programs::new(engine.clone()),
+        means: Means::new(cpu_control, &engine),
         ticker: Ticker::new(engine.clone()),
         engine,
         exits: Arc::new(Exits::open(dir)?),
@@ -106,8 +112,6 @@ pub(super) fn prepare(dir: &Path) -> Result<Host> {
         privilege,
         dev,
         roots,
-        cpus: cpu::own(),
-        machine: cpu::machine(),
     })
 }
 

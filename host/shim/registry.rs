@@ -83,11 +83,11 @@ impl Registry {
     pub fn update_sandbox(&self, id: &SandboxId, update: &Update) -> Result<()> {
         let sandbox = self.sandbox(id)?;
         let containers = lock(&self.held).of(id);
-        sandbox.cpus.change_pods(update.cpus.clone(), |cpus, follows| {
+        sandbox.cpus.change_pods(update.processor.cpus.clone(), |cpus, follows| {
             let following = containers.iter().filter(|container| follows(container.id()));
-            let threads = following.flat_map(|container| container.thread_ids());
+            let threads = following.flat_map(|container| container.control.threads.ids());
             let threads: Vec<i32> = sandbox.threads.ids().into_iter().chain(threads).collect();
-            cpu::pin(&threads, cpus.unwrap_or(&self.host.cpus))
+            cpu::pin(&threads, cpus.unwrap_or(&cpu::allowed()))
         })?;
         sandbox.memory.set_limit(update.memory);
         Ok(())
@@ -134,6 +134,7 @@ impl Registry {
             if sandbox.is_closed() {
                 return Err(Error::Precondition(format!("sandbox {} is stopped", spec.sandbox)));
             }
+            sandbox.allows(spec.limits.processor.cpus.as_ref())?;
             if held.containers.contains_key(&id) {
                 return Err(Error::Precondition(format!("container {id} is there already")));
             }
@@ -160,7 +161,7 @@ impl Registry {
         let Ok(container) = self.container(id) else { return };
         container.stop(Stop::KILL).await;
         if lock(&self.held).containers.remove(id).is_some() {
-            container.sandbox.threads.inherit(container.threads.cpu_nanos());
+            container.sandbox.threads.inherit(container.control.threads.cpu_nanos());
             container.sandbox.cpus.forget(id);
         }
         self.host.exits.acknowledge(std::iter::once(id.as_str()));

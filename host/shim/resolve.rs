@@ -58,6 +58,7 @@ pub async fn resolve(
     on_thread("w-resolve", move || {
         let found = (|| {
             let _interruptible = kill.enter();
+            let _placed = container.control.enter()?;
             // The guest's own share of descriptors is not touched.
             let ledger = Arc::new(Ledger::new(Budget::new(0), 8, 0));
             let root = Root::new(parts.tree.open_root()?, ledger, container.host.devices.clone());

@@ -54,7 +54,7 @@ pub enum NetworkMode {
 pub struct Sandbox {
     pub spec: SandboxSpec,
     pub memory: Arc<Budget>,
-    pub cpus: Pinning,
+    pub cpus: Arc<Pinning>,
     /// Its own thread's CPU time and that of containers which were removed.
     pub threads: Threads,
     pub processes: Table,
@@ -85,7 +85,7 @@ impl Sandbox {
         let (sender, work) = mpsc::channel();
         let sandbox = Arc::new(Self {
             memory: Arc::new(Budget::new(spec.memory)),
-            cpus: Pinning::new(spec.cpus.clone()),
+            cpus: Arc::new(Pinning::new(spec.cpus.clone())),
             threads: Threads::default(),
             processes: Table::default(),
             stopping: AtomicBool::new(false),
@@ -169,6 +169,19 @@ impl Sandbox {
             Some(namespace) => netns::join(&namespace),
             None => Err(Error::Precondition(format!("sandbox {} is stopped", self.spec.id))),
         }
+    }
+
+    /// A container has CPUs of its pod's alone.
+    pub fn allows(&self, cpus: Option<&CpuSet>) -> Result<()> {
+        self.cpus.with_pods(|own| {
+            let (Some(own), Some(cpus)) = (own, cpus) else { return Ok(()) };
+            match cpus.iter().find(|&cpu| !own.contains(cpu)) {
+                Some(absent) => Err(Error::Invalid(format!(
+                    "cpu list {cpus} names CPU {absent}, the pod has {own}"
+                ))),
+                None => Ok(()),
+            }
+        })
     }
 
     pub fn loopback(&self) -> Option<Arc<Loopback>> {

@@ -100,7 +100,7 @@ impl Shim for Server {
     ) -> Result<Response<wire::CreateSandboxResponse>, Status> {
         let registry = self.registry.clone();
         whole(async move {
-            let spec = convert::sandbox_spec(request.into_inner(), &registry.host)?;
+            let spec = convert::sandbox_spec(request.into_inner())?;
             let sandbox = registry.create_sandbox(spec).await?;
             Ok(wire::CreateSandboxResponse { own_network: sandbox.has_own_network() })
         })
@@ -137,7 +137,7 @@ impl Shim for Server {
     ) -> Result<Response<Empty>, Status> {
         let registry = self.registry.clone();
         whole(async move {
-            let spec = convert::container_spec(request.into_inner(), &registry.host)?;
+            let spec = convert::container_spec(request.into_inner())?;
             registry.create_container(spec).await?;
             Ok(Empty {})
         })
@@ -195,7 +195,9 @@ impl Shim for Server {
         whole(async move {
             let asked = request.into_inner();
             let container = registry.container(&convert::container_id(&asked.id)?)?;
-            container.update(&convert::update(asked, &registry.host)?)?;
+            let update = convert::update(asked)?;
+            // The kernel may take milliseconds to move threads.
+            on_thread("w-limits", move || container.update(&update)).await??;
             Ok(Empty {})
         })
         .await
@@ -208,7 +210,7 @@ impl Shim for Server {
         let registry = self.registry.clone();
         whole(async move {
             let asked = request.into_inner();
-            let update = convert::sandbox_update(&asked, &registry.host)?;
+            let update = convert::sandbox_update(&asked)?;
             registry.update_sandbox(&convert::sandbox_id(&asked.id)?, &update)?;
             Ok(Empty {})
         })

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::cpu::Processor;
 use super::mounts::{Covers, MountSpec, RootAccess};
 use super::network::NetworkSpec;
 use super::programs::Code;
-use crate::model::cpuset::CpuSet;
 use crate::model::ids::{ContainerId, SandboxId};
 use crate::model::user::User;
 
@@ -66,8 +66,8 @@ pub struct Limits {
     pub handles: u32,
     /// That guests may have started at once; 0 is none.
     pub processes: u32,
-    /// `None` leaves the sandbox's.
-    pub cpus: Option<CpuSet>,
+    /// Without CPUs: the sandbox's.
+    pub processor: Processor,
 }
 
 /// The limits that can change while a container or sandbox lives.
@@ -77,8 +77,8 @@ pub struct Update {
     pub memory: u64,
     /// `None` leaves it as it is; a sandbox has none.
     pub descriptors: Option<u32>,
-    /// `None` leaves those of what it is in.
-    pub cpus: Option<CpuSet>,
+    /// Without CPUs: those of what it is in.
+    pub processor: Processor,
 }
 
 /// How a container is to be ended.

@@ -37,12 +37,12 @@ fn of_container(container: &Container) -> wire::ContainerStats {
     wire::ContainerStats {
         id: container.id().as_str().to_owned(),
         timestamp: clock::now(),
-        cpu_nanos: container.threads.cpu_nanos(),
+        cpu_nanos: container.control.threads.cpu_nanos(),
         memory: ledger.memory.used(),
         memory_peak: ledger.memory.peak(),
         memory_limit: if limit == u64::MAX { 0 } else { limit },
         memory_refusals: ledger.refusals(),
-        threads: u32::try_from(container.threads.count()).unwrap_or(u32::MAX),
+        threads: u32::try_from(container.control.threads.count()).unwrap_or(u32::MAX),
         descriptors: number(ledger.descriptors.used()),
         descriptors_limit: number(ledger.descriptors.limit()),
         stuck_threads: container.stuck.count(),
@@ -60,7 +60,7 @@ fn everything(sandboxes: &[Arc<Sandbox>], containers: &[Arc<Container>]) -> wire
             *nanos += stats.cpu_nanos;
             counted.push(stats);
         } else {
-            *nanos += container.threads.cpu_nanos();
+            *nanos += container.control.threads.cpu_nanos();
         }
     }
     let of_sandbox = |sandbox: &Arc<Sandbox>| wire::SandboxStats {

@@ -163,7 +163,7 @@ async fn run(
     let kill = Arc::new(Kill::new(container.host.engine.clone()));
     let interrupted = Arc::new(Notify::new());
     let (streams, view) = if asked.terminal {
-        let (streams, view) = View::open(ends, &kill, &interrupted)?;
+        let (streams, view) = View::open((ends, &container), &kill, &interrupted)?;
         (streams, Some(view))
     } else {
         (direct(ends, &kill), None)
@@ -241,7 +241,11 @@ struct View {
 }
 
 impl View {
-    fn open(ends: Ends, kill: &Arc<Kill>, interrupted: &Arc<Notify>) -> Result<(Streams, Self)> {
+    fn open(
+        (ends, container): (Ends, &Container),
+        kill: &Arc<Kill>,
+        interrupted: &Arc<Notify>,
+    ) -> Result<(Streams, Self)> {
         let (terminal, inner) = Terminal::open()?;
         let twin = || Error::io("setting a terminal up");
         let screen = Arc::new(Screen::new(inner.try_clone().map_err(twin())?));
@@ -249,7 +253,7 @@ impl View {
             Some(end) => Arc::new(Pipe::new(end, kill.clone())),
             None => Arc::new(Discard),
         };
-        let shown = terminal.show(sink)?;
+        let shown = terminal.show(sink, container.control.clone())?;
         let keyboard = terminal.keyboard().map_err(twin())?;
         let typing = ends.stdin.map(|end| {
             let (terminal, interrupted) = (terminal.clone(), interrupted.clone());

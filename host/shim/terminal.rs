@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::termios::{LocalModes, SpecialCodeIndex, Winsize, tcgetattr, tcsetwinsize};
 use tokio::sync::oneshot;
 
+use super::cpu::Control;
 use super::output::Output;
 use crate::error::{Error, Result};
 
@@ -65,12 +66,19 @@ impl Terminal {
     /// Carries what the program shows to `sink` on a thread of its own, until the program's side
     /// is closed everywhere. Resolves then. A sink that fails is not asked again: the program is
     /// not held up by it.
-    pub fn show(self: &Arc<Self>, sink: Arc<dyn Output>) -> Result<oneshot::Receiver<()>> {
+    /// `control` has the thread's share of the machine.
+    pub fn show(
+        self: &Arc<Self>,
+        sink: Arc<dyn Output>,
+        control: Arc<Control>,
+    ) -> Result<oneshot::Receiver<()>> {
         let (over, is_over) = oneshot::channel();
         let own = self.clone();
         std::thread::Builder::new()
             .name("t-screen".to_owned())
             .spawn(move || {
+                control.adopt();
+                drop(control);
                 own.carry(&*sink);
                 drop(sink);
                 // Whoever waited may have gone.
@@ -134,9 +142,10 @@ mod tests {
 
     #[test]
     fn what_is_shown_arrives_with_the_terminals_line_ends_and_ends_with_the_program() {
+        let engine = crate::engine::new().unwrap();
         let (terminal, inner) = Terminal::open().unwrap();
         let sink = Arc::new(Capture::new(1 << 20));
-        let over = terminal.show(sink.clone()).unwrap();
+        let over = terminal.show(sink.clone(), Control::free(&engine)).unwrap();
         let screen = Screen::new(inner);
         screen.write(b"one\ntwo\n").unwrap();
         drop(screen);

@@ -88,12 +88,25 @@ pub fn shim_folders(state: &Path) -> Vec<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// The groups of these names that are there, in every hierarchy.
+/// The groups of these names that are there, in every hierarchy, and their containers'.
 pub fn cgroups_of(names: &[String]) -> BTreeSet<PathBuf> {
     let roots = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
     let roots = roots.map(|entry| entry.path()).chain([PathBuf::from("/sys/fs/cgroup")]);
-    let groups = roots.flat_map(|root| names.iter().map(move |n| root.join("wasmpod").join(n)));
-    groups.filter(|group| group.is_dir()).collect()
+    let entries = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_named = |name: &str| {
+        names.iter().any(|n| {
+            name.strip_prefix(n.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
+    };
+    let groups: BTreeSet<_> = roots
+        .flat_map(|root| entries(root.join("wasmpod")))
+        .filter(|entry| is_named(&entry.file_name().to_string_lossy()))
+        .map(|entry| entry.path())
+        .collect();
+    let below: Vec<_> =
+        groups.iter().cloned().flat_map(entries).map(|entry| entry.path()).collect();
+    groups.into_iter().chain(below).filter(|group| group.is_dir()).collect()
 }
 
 /// Pids of the shims whose folders are under a state folder, sorted.

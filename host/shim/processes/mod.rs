@@ -194,7 +194,7 @@ impl Process {
                 // What it needs before the guest runs is the shim's to have.
                 own.act_no_more();
                 let code = match own.enter() {
-                    Ok(_member) => {
+                    Ok(_placed) => {
                         let loaded = match &code {
                             Some(code) => own.host.programs.load_within(code, &own.ledger),
                             None => Ok(parts.program.clone()),

@@ -11,6 +11,7 @@ use tokio_stream::StreamExt;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::model::cpu_time::CpuControl;
 use crate::model::ids::{ContainerId, SandboxId};
 use crate::proto::shim::shim_client::ShimClient;
 use crate::proto::shim::{self as wire};
@@ -35,7 +36,7 @@ pub fn with_shim(test: impl AsyncFnOnce(Bench) + Send + 'static) {
         let dir = tempfile::tempdir().expect("a folder");
         let state = dir.path().join("shim");
         std::fs::create_dir(&state).expect("the shim's folder");
-        let host = prepare(&state).expect("a namespace of its own");
+        let host = prepare(&state, CpuControl::Auto).expect("a namespace of its own");
         let registry = Arc::new(Registry::new(Arc::new(host)));
         let socket = dir.path().join("shim.sock");
         let listener = UnixListener::bind(&socket).expect("binds");
@@ -44,7 +45,11 @@ pub fn with_shim(test: impl AsyncFnOnce(Bench) + Send + 'static) {
             tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let held = registry.clone();
-            let served = tokio::spawn(serve(held, listener, Options { max_pods: 10 }));
+            let served = tokio::spawn(serve(
+                held,
+                listener,
+                Options { max_pods: 10, cpu_control: CpuControl::Auto },
+            ));
             let client = ShimClient::new(connect(&socket).await);
             let finished = tokio::time::timeout(
                 DEADLINE * 2,

@@ -33,6 +33,7 @@ fn limits_change_while_the_guest_runs_and_bad_ones_change_nothing() {
             memory,
             descriptors: 0,
             cpuset_cpus: cpus.to_owned(),
+            ..Default::default()
         };
         let own = crate::shim::cpu::own();
         let last = own.iter().last().expect("a CPU").to_string();
@@ -49,7 +50,7 @@ fn limits_change_while_the_guest_runs_and_bad_ones_change_nothing() {
                 let line = text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
                 line.expect("is told").trim().to_owned()
             };
-            container.threads.ids().into_iter().map(status).collect()
+            container.control.threads.ids().into_iter().map(status).collect()
         };
         assert_eq!(affinity(), std::slice::from_ref(&last));
 

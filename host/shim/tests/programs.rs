@@ -142,13 +142,13 @@ fn stopping_a_container_ends_its_execs() {
         let endless = exec(&id, &["app"]);
         let waits = tokio::spawn(async move { client.exec(endless).await });
         let container = shim.registry.containers()[0].clone();
-        while container.threads.count() < 2 {
+        while container.control.threads.count() < 2 {
             tokio::task::yield_now().await;
         }
         shim.stop(&id, 9, 0).await;
         let answer = waits.await.expect("ends well").expect("answers").into_inner();
         assert_eq!(answer.exit.map(|exit| exit.code), Some(137));
-        assert_eq!(container.threads.count(), 0);
+        assert_eq!(container.control.threads.count(), 0);
     });
 }
 

@@ -1,5 +1,6 @@
 //! One run of a component: the runtime, the Store, the guest beside its kill switch, the end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
@@ -9,6 +10,7 @@ use wasmtime_wasi::I32Exit;
 
 use super::link::Linked;
 use super::state::{Shared, State};
+use crate::shim::cpu::Control;
 use crate::shim::guest::{self, CALL_COPY, Context, Ended, Stdin};
 
 /// How long the thread for name look-ups stays; it holds the pod's namespaces meanwhile.
@@ -27,7 +29,8 @@ where
     C: AsyncFnOnce(&mut Store<State>) -> Result<Result<(), ()>, Failure>,
 {
     let watches = linked.has_sockets || matches!(context.stdin, Stdin::Descriptor(_));
-    let runtime = match runtime(if watches { Watch::Descriptors } else { Watch::TimeOnly }) {
+    let watch = if watches { Watch::Descriptors } else { Watch::TimeOnly };
+    let runtime = match runtime(watch, &context.control) {
         Ok(runtime) => runtime,
         Err(error) => return Ended::NotStarted(format!("no runtime for the guest: {error}")),
     };
@@ -51,6 +54,7 @@ where
     C: AsyncFnOnce(&mut Store<State>) -> Result<Result<(), ()>, Failure>,
 {
     let (kill, ledger) = (context.kill.clone(), context.ledger.clone());
+    let reins = context.reins();
     let begun = context.take_begun();
     let state = match Shared::open(&context).and_then(|shared| State::new(context, shared)) {
         Ok(state) => state,
@@ -62,7 +66,7 @@ where
     // Those of its own resources, streams and futures too; the table of those that the host gives
     // is full before, which a guest is told.
     store.set_max_component_handles(2 * ledger.handles as usize);
-    if guest::arm(&mut store, kill.clone()).is_err() {
+    if guest::arm(&mut store, reins).is_err() {
         return Ended::Killed;
     }
     begun();
@@ -104,9 +108,11 @@ enum Watch {
     Descriptors,
 }
 
-fn runtime(watch: Watch) -> std::io::Result<Runtime> {
+fn runtime(watch: Watch, control: &Arc<Control>) -> std::io::Result<Runtime> {
     let mut builder = Builder::new_current_thread();
     builder.enable_time().max_blocking_threads(1).thread_keep_alive(HELPER_STAY);
+    let control = control.clone();
+    builder.on_thread_start(move || control.adopt());
     if watch == Watch::Descriptors {
         builder.enable_io();
     }

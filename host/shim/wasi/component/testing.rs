@@ -70,6 +70,7 @@ impl World {
             stderr: self.stderr.clone(),
             ledger: self.ledger.clone(),
             kill: self.kill.clone(),
+            control: crate::shim::cpu::Control::free(&self.engine),
             ticker: Ticker::new(self.engine.clone()),
             guard: Arc::new(Guard::new(SocketPolicy::EVERYTHING, None)),
             role: Role::Main,

@@ -113,7 +113,7 @@ impl Hands {
 /// A helper's life on its thread.
 fn help(service: &Arc<Service>, arriving: mpsc::UnboundedReceiver<(Connection, Life)>) {
     let _keeping = Keeping::begin();
-    let Ok(runtime) = runtime() else { return };
+    let Ok(runtime) = runtime(&service.control()) else { return };
     let kill = service.kill();
     runtime.block_on(async {
         tokio::select! {

@@ -16,7 +16,7 @@ use wasmtime_wasi_http::handler::{
 };
 
 use super::serve::{Asked, Report};
-use crate::shim::guest::{CALL_COPY, Context};
+use crate::shim::guest::{CALL_COPY, Context, Reins};
 use crate::shim::kill::Kill;
 use crate::shim::ledger::Taken;
 use crate::shim::lock;
@@ -125,9 +125,10 @@ impl HandlerState for Maker {
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(CALL_COPY);
         store.set_epoch_deadline(1);
-        let seen = kill.clone();
+        let Reins { kill: seen, control } = self.surroundings.reins();
+        let mut moves = 0;
         store.epoch_deadline_callback(move |_| {
-            seen.check()?;
+            control.look(&mut moves, &seen)?;
             Ok(UpdateDeadline::Yield(1))
         });
         kill.check()?;

@@ -29,6 +29,7 @@ use crate::error::cut;
 use crate::model::service::ServiceOptions;
 use crate::model::sockets::Listen;
 use crate::retry;
+use crate::shim::cpu::Control;
 use crate::shim::guest::{Context, Ended};
 use crate::shim::kill::Kill;
 use crate::shim::ledger::Ledger;
@@ -57,7 +58,7 @@ pub fn run(program: &Runs<'_>, mut context: Context) -> Ended {
         return Ended::NotStarted(sentence.to_owned());
     };
     let _keeping = Keeping::begin();
-    let runtime = match runtime() {
+    let runtime = match runtime(&context.control) {
         Ok(runtime) => runtime,
         Err(error) => return Ended::NotStarted(format!("no runtime for the guest: {error}")),
     };
@@ -90,8 +91,12 @@ pub fn run(program: &Runs<'_>, mut context: Context) -> Ended {
 }
 
 /// What each of a service's threads waits in.
-pub fn runtime() -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+pub fn runtime(control: &Arc<Control>) -> std::io::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().max_blocking_threads(1);
+    let control = control.clone();
+    builder.on_thread_start(move || control.adopt());
+    builder.build()
 }
 
 /// `Err` is one sentence.
@@ -218,6 +223,10 @@ impl Service {
 
     pub fn kill(&self) -> Arc<Kill> {
         self.handler.state().surroundings.kill.clone()
+    }
+
+    pub fn control(&self) -> Arc<Control> {
+        self.handler.state().surroundings.control.clone()
     }
 
     /// Returns once asked to end and all that was under way is done.

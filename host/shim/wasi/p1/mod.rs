@@ -76,7 +76,7 @@ impl Program {
 
     /// Runs it to its end on this thread.
     pub fn run(&self, mut context: Context) -> Ended {
-        let (kill, begun) = (context.kill.clone(), context.take_begun());
+        let (reins, begun) = (context.reins(), context.take_begun());
         let ledger = context.ledger.clone();
         let guest = match Guest::new(context) {
             Ok(guest) => guest,
@@ -84,7 +84,7 @@ impl Program {
         };
         let mut store = Store::new(self.module.module().engine(), guest);
         store.limiter(|guest| &mut guest.limiter);
-        if arm(&mut store, kill).is_err() {
+        if arm(&mut store, reins).is_err() {
             return Ended::Killed;
         }
         begun();

@@ -96,6 +96,7 @@ impl Guest {
             stderr: stdout.clone(),
             ledger: ledger.clone(),
             kill: self.kill.clone(),
+            control: crate::shim::cpu::Control::free(&self.engine),
             ticker: Ticker::new(self.engine.clone()),
             guard: Arc::new(Guard::new(SocketPolicy::NOTHING, None)),
             role: Role::Main,
