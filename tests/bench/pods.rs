@@ -11,6 +11,7 @@ mod idle;
 mod kit;
 mod latency;
 mod network;
+mod pinning;
 mod pulls;
 mod services;
 mod stop;
@@ -37,7 +38,7 @@ mod registry {
 
 use table::Table;
 
-const ALL: [&str; 10] = [
+const ALL: [&str; 11] = [
     "latency",
     "exec",
     "throughput",
@@ -48,6 +49,7 @@ const ALL: [&str; 10] = [
     "store",
     "network",
     "services",
+    "pinning",
 ];
 
 #[tokio::main(flavor = "current_thread")]
@@ -76,6 +78,7 @@ async fn main() {
             "network" => network::measure(&mut table).await,
             "stop" => stop::measure(&mut table).await,
             "pulls" => pulls::measure(&mut table).await,
+            "pinning" => pinning::measure(&mut table).await,
             "services" => services::measure(&mut table).await,
             "store" => store::measure(&mut table).await,
             _ => files::measure(&mut table).await,

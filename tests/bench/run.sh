@@ -3,7 +3,7 @@
 #
 #   tests/bench/run.sh               everything
 #   tests/bench/run.sh latency stop  only these: latency throughput idle stop files network pulls
-#                                    store services
+#                                    store services pinning
 #
 # As root for pods with a network namespace of their own. Best on an idle machine.
 #
