@@ -107,6 +107,8 @@ pub struct Thread {
     pub cpu: usize,
     /// How long it has run.
     pub ran: Duration,
+    /// How long it was ready to run and had no CPU.
+    pub waited: Duration,
     pub folder: PathBuf,
 }
 
@@ -133,12 +135,14 @@ fn thread(folder: PathBuf) -> Option<(u32, Thread)> {
     };
     // Behind the name, which may hold anything: proc_pid_stat(5)'s fields from the third on.
     let cpu = stat.rsplit(')').next()?.split_whitespace().nth(36)?.parse().ok()?;
-    let ran = read("schedstat")?.split_whitespace().next()?.parse().ok()?;
+    let schedule = read("schedstat")?;
+    let mut nanos = schedule.split_whitespace().map_while(|number| number.parse().ok());
     let thread = Thread {
         name: field("Name:")?,
         allowed: field("Cpus_allowed_list:")?,
         cpu,
-        ran: Duration::from_nanos(ran),
+        ran: Duration::from_nanos(nanos.next()?),
+        waited: Duration::from_nanos(nanos.next()?),
         folder: folder.clone(),
     };
     Some((folder.file_name()?.to_str()?.parse().ok()?, thread))
@@ -163,4 +167,14 @@ pub async fn share(of: &Container, window: Duration) -> f64 {
             return 100.0 * (after - before).as_secs_f64() / (now - begun).as_secs_f64();
         }
     }
+}
+
+/// As [`share`], and how many percent its threads were ready to run meanwhile and had no CPU: on
+/// a busy machine they get less than their quota.
+pub async fn share_and_wait(daemon: &Daemon, of: &Container, window: Duration) -> (f64, f64) {
+    let waited = || threads(daemon, of).values().map(|thread| thread.waited).sum::<Duration>();
+    let (begun, before) = (Instant::now(), waited());
+    let share = share(of, window).await;
+    let waited = waited().saturating_sub(before).as_secs_f64();
+    (share, 100.0 * waited / begun.elapsed().as_secs_f64())
 }
