@@ -5,6 +5,8 @@
 #   NAME-p2.wasm    Rust for wasm32-wasip2 (a component)
 #   web.wasm        Rust, a component of WASI 0.2 that answers HTTP requests
 #   web-p3.wasm, p3-command.wasm  Rust, components of WASI 0.3
+#   env-inject.wasm, image-allowlist.wasm
+#                   Rust, lifecycle plugins: components with the guest SDK
 #   toolbox.wasm    Rust, the debugging shell, a component of WASI 0.2 (scripts/toolbox-image.sh
 #                   makes an image of it)
 #
@@ -26,7 +28,7 @@ flock 9
 
 changed=yes
 if [ -e "$stamp" ]; then
-  changed=$(find "$examples" "$repo/scripts" "$repo/wit" -path "$target" -prune -o -newer "$stamp" -print -quit)
+  changed=$(find "$examples" "$repo/scripts" "$repo/wit" "$repo/guest-sdk" -path "$target" -prune -o -newer "$stamp" -print -quit)
 fi
 if [ -z "$changed" ]; then
   echo "$guests"
@@ -64,7 +66,7 @@ eval "$export_line"
 rust wasm32-wasip1 ""
 rust wasm32-wasip2 "-p2"
 # Only components, and libraries to cargo: they have no p1 form, and names with underscores.
-for guest in p3-command toolbox web web-p3; do
+for guest in p3-command toolbox web web-p3 env-inject image-allowlist; do
   compile --package "$guest" --target wasm32-wasip2 --target-dir "$target/components"
   publish "$target/components/wasm32-wasip2/release/${guest//-/_}.wasm" "$guest.wasm"
 done

@@ -44,6 +44,11 @@ step the toolbox, its parser against whatever text
 WASMPOD_FUZZ_SECONDS="${WASMPOD_FUZZ_SECONDS:-60}" CARGO_TARGET_DIR="$wasmpod_cache/examples-target" \
   cargo test --locked --quiet --manifest-path examples/Cargo.toml --package toolbox
 
+step the guest SDK and the example plugins, on a fake node
+CARGO_TARGET_DIR="$wasmpod_cache/examples-target" cargo test --locked --quiet \
+  --manifest-path examples/Cargo.toml --package wasmpod-guest --package env-inject \
+  --package image-allowlist
+
 step tests
 # Last, so that its closing lines close the run.
 exec cargo test --locked --no-fail-fast "$@"

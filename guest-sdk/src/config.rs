@@ -1,0 +1,13 @@
+//! The plugin's settings, at any time (interface `config`). [`configure`](crate::Plugin::configure)
+//! is given the same.
+
+use crate::{Result, Settings, backend};
+
+pub fn settings() -> Result<Settings> {
+    Settings::from_json(&backend::config::all())
+}
+
+/// One of the first level: a text as it is, anything else as JSON.
+pub fn get(key: &str) -> Option<String> {
+    backend::config::get(key)
+}

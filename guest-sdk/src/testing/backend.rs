@@ -1,0 +1,334 @@
+//! The host functions, answered by this thread's node with the errors that a daemon would have.
+
+use super::node::{Event, Exited, State, with};
+use crate::{Container, CpuSet, Pod, ResourceChange, Result, Update, bail};
+
+fn unknown<T>(id: &str) -> Result<T> {
+    bail!("container {id} not found")
+}
+
+fn running<'a>(state: &'a mut State, id: &str) -> Result<&'a mut Container> {
+    match state.containers.iter_mut().find(|container| container.id == id) {
+        Some(container) if container.state == crate::ContainerState::Running => Ok(container),
+        Some(container) => {
+            bail!("container {id} is {:?}, expected running", container.state)
+        }
+        None => unknown(id),
+    }
+}
+
+fn check(state: &State, cpus: &CpuSet) -> Result<()> {
+    if cpus.is_empty() {
+        bail!("the CPU set is empty");
+    }
+    let foreign = cpus.difference(&state.realm);
+    if !foreign.is_empty() {
+        bail!("CPUs {foreign} are not the realm's, which has {}", state.realm);
+    }
+    Ok(())
+}
+
+fn record(state: &mut State, container_id: &str, change: ResourceChange) {
+    state.updates.push(Update::new(container_id, change));
+}
+
+pub mod cpu {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::cpu::{Placement, Topology};
+
+    pub fn topology() -> Topology {
+        with(|state| state.topology.clone())
+    }
+
+    pub fn shared_pool() -> Result<CpuSet> {
+        with(|state| {
+            let taken = |pool: CpuSet, cpus: &CpuSet| pool.difference(cpus);
+            Ok(state.allocations.values().fold(state.realm.clone(), taken))
+        })
+    }
+
+    pub fn allocate(container_id: &str, cpus: &CpuSet) -> Result<()> {
+        with(|state| {
+            check(state, cpus)?;
+            for (owner, owned) in &state.allocations {
+                let both = owned.intersection(cpus);
+                if owner != container_id && !both.is_empty() {
+                    bail!("CPUs {both} are allocated to container {owner}");
+                }
+            }
+            state.allocations.insert(container_id.to_owned(), cpus.clone());
+            if let Ok(container) = running(state, container_id) {
+                container.resources.cpuset_cpus = cpus.clone();
+            }
+            Ok(())
+        })
+    }
+
+    pub fn release(container_id: &str) -> Result<()> {
+        with(|state| {
+            state.allocations.remove(container_id);
+            Ok(())
+        })
+    }
+
+    pub fn allocations() -> BTreeMap<String, CpuSet> {
+        with(|state| state.allocations.clone())
+    }
+
+    pub fn pin(container_id: &str, cpus: &CpuSet) -> Result<()> {
+        with(|state| {
+            check(state, cpus)?;
+            running(state, container_id)?.resources.cpuset_cpus = cpus.clone();
+            record(state, container_id, ResourceChange::new().cpuset_cpus(cpus.clone()));
+            Ok(())
+        })
+    }
+
+    pub fn ran_on(container_id: &str) -> Result<Placement> {
+        with(|state| {
+            let realm = state.realm.clone();
+            let set = running(state, container_id)?.resources.cpuset_cpus.clone();
+            let allowed = if set.is_empty() { realm } else { set };
+            Ok(Placement { seen: allowed.iter().take(1).collect(), allowed })
+        })
+    }
+}
+
+pub mod memory {
+    use super::*;
+    use crate::memory::Node;
+
+    pub fn nodes() -> Vec<Node> {
+        with(|state| state.memory.clone())
+    }
+
+    pub fn set_mems(container_id: &str, nodes: &CpuSet) -> Result<()> {
+        with(|state| {
+            let known: CpuSet = state.memory.iter().map(|node| node.id).collect();
+            let foreign = nodes.difference(&known);
+            if nodes.is_empty() || !foreign.is_empty() {
+                bail!("NUMA nodes \"{nodes}\" are not among this machine's, which are {known}");
+            }
+            running(state, container_id)?.resources.cpuset_mems = nodes.clone();
+            record(state, container_id, ResourceChange::new().cpuset_mems(nodes.clone()));
+            Ok(())
+        })
+    }
+}
+
+pub mod pods {
+    use super::*;
+
+    pub fn list() -> Vec<Pod> {
+        with(|state| state.pods.clone())
+    }
+
+    pub fn get(id: &str) -> Option<Pod> {
+        with(|state| state.pods.iter().find(|pod| pod.id == id).cloned())
+    }
+}
+
+pub mod containers {
+    use super::*;
+    use crate::containers::Usage;
+
+    pub fn list(pod_id: Option<&str>) -> Vec<Container> {
+        let wanted = |container: &&Container| pod_id.is_none_or(|pod| container.pod_id == pod);
+        with(|state| state.containers.iter().filter(wanted).cloned().collect())
+    }
+
+    pub fn get(id: &str) -> Option<Container> {
+        with(|state| state.containers.iter().find(|container| container.id == id).cloned())
+    }
+
+    pub fn update(updates: &[Update]) -> Result<()> {
+        for update in updates {
+            match with(|state| change(state, update)) {
+                Err(error) if !update.ignore_failure => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn change(state: &mut State, update: &Update) -> Result<()> {
+        if let Some(cpus) = &update.change.cpuset_cpus {
+            check(state, cpus)?;
+        }
+        let id = &update.container_id;
+        let Some(container) = state.containers.iter_mut().find(|known| known.id == *id) else {
+            return unknown(id);
+        };
+        let (resources, wanted) = (&mut container.resources, update.change.clone());
+        let set = |field: &mut i64, value: Option<i64>| *field = value.unwrap_or(*field);
+        set(&mut resources.cpu_period, wanted.cpu_period);
+        set(&mut resources.cpu_quota, wanted.cpu_quota);
+        set(&mut resources.cpu_shares, wanted.cpu_shares);
+        set(&mut resources.memory_limit, wanted.memory_limit);
+        resources.cpuset_cpus = wanted.cpuset_cpus.unwrap_or(resources.cpuset_cpus.clone());
+        resources.cpuset_mems = wanted.cpuset_mems.unwrap_or(resources.cpuset_mems.clone());
+        state.updates.push(update.clone());
+        Ok(())
+    }
+
+    pub fn stats(id: &str) -> Result<Usage> {
+        with(|state| {
+            running(state, id)?;
+            Ok(state.usage.get(id).copied().unwrap_or_default())
+        })
+    }
+}
+
+pub mod events {
+    use super::*;
+    use crate::events::Severity;
+
+    pub fn emit(id: &str, severity: Severity, reason: &str, message: &str) -> Result<()> {
+        let word = |c: char| c.is_ascii_alphanumeric();
+        if reason.is_empty() || reason.len() > 128 || !reason.chars().all(word) {
+            bail!("the event's reason \"{reason}\" is not one word of at most 128 bytes");
+        }
+        if message.len() > 1024 {
+            bail!("the event's message has {} bytes, at most 1024 are possible", message.len());
+        }
+        with(|state| {
+            let pod = state.pods.iter().any(|pod| pod.id == id);
+            if !pod && !state.containers.iter().any(|container| container.id == id) {
+                bail!("there is no pod or container {id}");
+            }
+            if state.events.len() >= 100 {
+                bail!("more than 100 events in a minute");
+            }
+            state.events.push(Event {
+                id: id.to_owned(),
+                severity,
+                reason: reason.to_owned(),
+                message: message.to_owned(),
+            });
+            Ok(())
+        })
+    }
+}
+
+pub mod log {
+    use super::with;
+    use crate::log::Level;
+
+    pub fn write(level: Level, text: &str) {
+        with(|state| state.log.push((level, text.to_owned())));
+    }
+}
+
+pub mod config {
+    use serde_json::Value;
+
+    use super::with;
+
+    pub fn all() -> String {
+        with(|state| match &state.settings {
+            Value::Null => "{}".to_owned(),
+            settings => settings.to_string(),
+        })
+    }
+
+    pub fn get(key: &str) -> Option<String> {
+        with(|state| match state.settings.get(key)? {
+            Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        })
+    }
+}
+
+pub mod kv {
+    use super::*;
+
+    const KEY: usize = 256;
+    const VALUE: usize = 64 << 10;
+    const ALL: usize = 1 << 20;
+
+    fn check(key: &str) -> Result<()> {
+        if key.is_empty() || key.len() > KEY {
+            bail!("a key has 1 to {KEY} bytes, not {}", key.len());
+        }
+        Ok(())
+    }
+
+    pub fn get(key: &str) -> Result<Option<Vec<u8>>> {
+        check(key)?;
+        with(|state| Ok(state.kv.get(key).cloned()))
+    }
+
+    pub fn set(key: &str, value: &[u8]) -> Result<()> {
+        check(key)?;
+        if value.len() > VALUE {
+            bail!("a value has at most {VALUE} bytes, not {}", value.len());
+        }
+        with(|state| {
+            let others = state.kv.iter().filter(|(known, _)| *known != key);
+            let size: usize = others.map(|(key, value)| key.len() + value.len()).sum();
+            if size + key.len() + value.len() > ALL {
+                bail!("a plugin's state has at most {ALL} bytes");
+            }
+            state.kv.insert(key.to_owned(), value.to_vec());
+            Ok(())
+        })
+    }
+
+    pub fn delete(key: &str) -> Result<()> {
+        check(key)?;
+        with(|state| state.kv.remove(key));
+        Ok(())
+    }
+
+    pub fn keys(prefix: &str) -> Result<Vec<String>> {
+        let begins = |key: &&String| key.starts_with(prefix);
+        with(|state| Ok(state.kv.keys().filter(begins).cloned().collect()))
+    }
+}
+
+pub mod this {
+    use super::*;
+
+    fn own() -> (Pod, Container) {
+        let Some(own) = with(|state| state.own.clone()) else {
+            panic!("say whose program the test is: testing::Node::new().this(&pod, &container)");
+        };
+        own
+    }
+
+    pub fn pod() -> Pod {
+        own().0
+    }
+
+    pub fn container() -> Container {
+        own().1
+    }
+
+    pub fn cpuset() -> CpuSet {
+        let set = own().1.resources.cpuset_cpus;
+        if set.is_empty() { with(|state| state.realm.clone()) } else { set }
+    }
+
+    pub struct Stop;
+
+    impl Stop {
+        pub fn ready(&self) -> bool {
+            with(|state| state.stop)
+        }
+
+        /// A test that waits for what nobody does is wrong.
+        pub fn block(&self) {
+            assert!(self.ready(), "waiting for a stop that the test has not requested");
+        }
+    }
+
+    pub fn stop_requested() -> Stop {
+        Stop
+    }
+
+    pub fn exit(code: u8) -> ! {
+        std::panic::panic_any(Exited(code))
+    }
+}
