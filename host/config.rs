@@ -4,6 +4,7 @@ mod exec;
 pub mod folders;
 mod guests;
 mod network;
+mod plugins;
 mod registry;
 mod streaming;
 
@@ -20,6 +21,7 @@ use crate::model::handler::{self, Handler};
 pub use exec::ExecConfig;
 pub use guests::{GuestsConfig, Permission};
 pub use network::{Collection, GuestSockets, Isolation, NetworkConfig, WithoutPlugins};
+pub use plugins::{CpusConfig, FailPolicy, PluginConfig};
 pub use registry::{RegistryConfig, RegistryHost, RegistryMirror};
 pub use streaming::StreamingConfig;
 
@@ -50,6 +52,9 @@ pub struct Config {
     pub registry: RegistryConfig,
     pub network: NetworkConfig,
     pub streaming: StreamingConfig,
+    pub cpus: CpusConfig,
+    /// Lifecycle plugins by name.
+    pub plugins: BTreeMap<String, PluginConfig>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -151,6 +156,8 @@ impl Default for Config {
             registry: RegistryConfig::default(),
             network: NetworkConfig::default(),
             streaming: StreamingConfig::default(),
+            cpus: CpusConfig::default(),
+            plugins: BTreeMap::new(),
         }
     }
 }

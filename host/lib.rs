@@ -12,6 +12,7 @@ pub mod cri;
 pub mod engine;
 pub mod error;
 pub mod image;
+pub mod lifecycle;
 pub mod model;
 pub mod netns;
 pub mod network;
@@ -26,3 +27,4 @@ mod speech;
 #[path = "../tests/support/wait.rs"]
 #[allow(dead_code)]
 mod wait;
+mod watch;

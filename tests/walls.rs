@@ -10,7 +10,7 @@ const LONGEST: usize = 400;
 
 /// The parts that a part may name as `crate::PART`, besides itself. `proto` is told apart by its
 /// packages.
-const DIRECTIONS: [(&str, &[&str]); 18] = [
+const DIRECTIONS: [(&str, &[&str]); 20] = [
     ("model", &[]),
     ("error", &["model"]),
     ("proto", &[]),
@@ -20,6 +20,8 @@ const DIRECTIONS: [(&str, &[&str]); 18] = [
     ("netns", &["error"]),
     ("passing", &[]),
     ("retry", &[]),
+    ("watch", &[]),
+    ("lifecycle", &["config", "engine", "error", "image", "model", "watch"]),
     ("network", &["config", "error", "model", "netns"]),
     (
         "shim",
@@ -43,6 +45,7 @@ const DIRECTIONS: [(&str, &[&str]); 18] = [
             "engine",
             "error",
             "image",
+            "lifecycle",
             "model",
             "network",
             "passing",
@@ -56,7 +59,16 @@ const DIRECTIONS: [(&str, &[&str]); 18] = [
     ("cri", &["config", "error", "image", "model", "proto::cri", "proto::pod", "retry", "runtime"]),
     (
         "agent",
-        &["config", "cri::client", "cri::codes", "error", "model", "proto::cri", "proto::pod"],
+        &[
+            "config",
+            "cri::client",
+            "cri::codes",
+            "error",
+            "model",
+            "proto::cri",
+            "proto::pod",
+            "watch",
+        ],
     ),
     (
         "cli",
@@ -74,6 +86,7 @@ const DIRECTIONS: [(&str, &[&str]); 18] = [
             "runtime",
             "shim",
             "speech",
+            "watch",
         ],
     ),
     ("lib", &[]),
@@ -81,7 +94,7 @@ const DIRECTIONS: [(&str, &[&str]); 18] = [
 ];
 
 /// The parts, or the files in one, that may name wasmtime and its kin.
-const NAME_WASMTIME: [&str; 3] = ["engine", "shim/", "image/compile"];
+const NAME_WASMTIME: [&str; 4] = ["engine", "lifecycle/", "shim/", "image/compile"];
 
 struct Source {
     /// "shim/wasi/p1".

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tonic::Status;
 
 use super::events::{Event, Kind};
-use super::logs::{FolderWatch, Line, LogReader, Progress, Stream};
+use super::logs::{Line, LogReader, Progress, Stream};
 use super::pod::Pod;
 use super::record::{Mode, PodDirs};
 use super::store;
@@ -16,6 +16,7 @@ use super::sync::Phase;
 use crate::error::Result;
 use crate::proto::pod::watch_response::Item;
 use crate::proto::pod::{self as wire, WatchResponse};
+use crate::watch::FolderWatch;
 
 /// Messages under way to a slow watcher.
 const QUEUE: usize = 256;

@@ -10,9 +10,10 @@ use clap::Args;
 use super::client::Client;
 use super::objects::{Found, PodView, Snapshot, attempt, container_name};
 use super::{Global, block_on};
-use crate::agent::logs::{FolderWatch, Line, LogReader, Progress, Stream};
+use crate::agent::logs::{Line, LogReader, Progress, Stream};
 use crate::cri::client::RealmScope;
 use crate::proto::cri;
+use crate::watch::FolderWatch;
 
 /// Between two looks at whether a followed container still runs.
 const LOOK: Duration = Duration::from_millis(500);

@@ -9,13 +9,18 @@ use tonic::Status;
 
 use super::convert::{container, sandbox};
 use super::service::Service;
-use crate::model::sandbox::Realm;
+use crate::model::container::ContainerState;
+use crate::model::sandbox::{Realm, SandboxState};
 use crate::proto::cri;
 use crate::runtime::Filter;
 use crate::runtime::news::{Happening, News, Subject};
 
 pub(super) type Events =
     Pin<Box<dyn Stream<Item = Result<cri::ContainerEventResponse, Status>> + Send>>;
+
+/// CRI's events have no place for words. Those that a plugin tells are annotations of the pod's
+/// status in an event that says again what was last: a kubelet looks at the pod once more.
+const TOLD: &str = "event.wasmpod.dev/";
 
 impl Service {
     /// Everything that happens from now on in `scope`. A listener that falls too far behind gets
@@ -41,25 +46,54 @@ impl Service {
         if scope.is_some_and(|scope| scope != realm) {
             return None;
         }
-        let kind = match news.happening {
+        let kind = match &news.happening {
             Happening::Created => cri::ContainerEventType::ContainerCreatedEvent,
             Happening::Started => cri::ContainerEventType::ContainerStartedEvent,
             Happening::Stopped => cri::ContainerEventType::ContainerStoppedEvent,
             Happening::Deleted => cri::ContainerEventType::ContainerDeletedEvent,
+            Happening::Told(_) => last_kind(&news.subject),
         };
         // A sandbox that is gone is told as it was last.
         let known = match &news.subject {
             Subject::Sandbox(found) => Some(found.clone()),
             Subject::Container(_) => self.runtime.sandbox(Some(realm), sandbox_id).ok(),
         };
+        let mut pod_sandbox_status = known.map(|known| sandbox::status(&known));
+        if let (Happening::Told(word), Some(status)) = (&news.happening, &mut pod_sandbox_status) {
+            let severity = if word.is_warning { "Warning" } else { "Normal" };
+            let words = [
+                ("plugin", word.by.as_str()),
+                ("severity", severity),
+                ("reason", &word.reason),
+                ("message", &word.message),
+            ];
+            let words = words.map(|(key, value)| (format!("{TOLD}{key}"), value.to_owned()));
+            status.annotations.extend(words);
+        }
         let filter = Filter { sandbox: sandbox_id.to_owned(), ..Filter::default() };
         let containers = self.runtime.containers(&filter);
         Some(cri::ContainerEventResponse {
             container_id: id.to_owned(),
             container_event_type: kind.into(),
             created_at: news.at,
-            pod_sandbox_status: known.map(|known| sandbox::status(&known)),
+            pod_sandbox_status,
             containers_statuses: containers.iter().map(|found| container::status(found)).collect(),
         })
+    }
+}
+
+/// What happened to it last.
+fn last_kind(subject: &Subject) -> cri::ContainerEventType {
+    let is_over = match subject {
+        Subject::Sandbox(found) => found.state != SandboxState::Ready,
+        Subject::Container(found) => match &found.state {
+            ContainerState::Running { .. } => false,
+            ContainerState::Exited { .. } | ContainerState::Removing { .. } => true,
+            _ => return cri::ContainerEventType::ContainerCreatedEvent,
+        },
+    };
+    match is_over {
+        true => cri::ContainerEventType::ContainerStoppedEvent,
+        false => cri::ContainerEventType::ContainerStartedEvent,
     }
 }

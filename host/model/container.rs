@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::adjusted::Adjusted;
 use super::ids::{ContainerId, SandboxId};
 pub use super::mount::{Covers, ImageMount, Mount, MountAccess, Propagation};
 use super::resources::Resources;
@@ -236,6 +237,8 @@ pub struct ContainerConfig {
     pub covers: Box<Covers>,
     /// CRI's enum number; 0 leaves it to the image.
     pub stop_signal: i32,
+    #[serde(default)]
+    pub adjusted: Box<Adjusted>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! Plain data and pure state machines that every other part may use. Knows only std, serde, IP
 //! networks and the system's random numbers: no wire message, no file, no thread.
 
+pub mod adjusted;
 pub mod container;
 pub mod cpu_time;
 pub mod cpuset;

@@ -1,6 +1,7 @@
 //! What may be changed in the records, as one pure step over the index. Knows nothing of the
 //! database, which writes down what a step did, or of shims.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ pub enum Change {
     AddContainer(Container),
     Container(ContainerId, ContainerVerb),
     SetResources(ContainerId, Resources),
+    /// Adds to who set what of it.
+    SetOwners(ContainerId, BTreeMap<String, String>),
     SetAddresses(SandboxId, Vec<IpAddr>),
     SetPodResources(SandboxId, PodResources),
     ForgetContainer(ContainerId),
@@ -140,6 +143,11 @@ impl Index {
                 container.state = container.state.after(&verb).map_err(|expected| {
                     Error::WrongState { id: id.clone(), state: container.state.clone(), expected }
                 })?;
+                self.set_container(id, Some(container), made);
+            }
+            Change::SetOwners(id, owners) => {
+                let mut container = self.container_to_change(&id)?;
+                container.config.adjusted.owners.extend(owners);
                 self.set_container(id, Some(container), made);
             }
             Change::SetResources(id, resources) => {

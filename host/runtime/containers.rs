@@ -12,38 +12,36 @@ use std::sync::Arc;
 use super::annotations::Annotations;
 use super::change::Change;
 use super::client::{answer, failure};
-use super::exec::cpu_time;
 use super::launch::{self, Launch, PlannedMount};
+use super::order::wire_code;
 use super::records::now;
 use super::shims::Shim;
 use super::stop::StopPlan;
 use super::{Runtime, etc_layer};
 use crate::error::{Error, Result};
-use crate::image::{Code, CodeForm, Image};
+use crate::image::{Code, Image};
+use crate::lifecycle::Step;
 use crate::model::container::{
-    Container, ContainerConfig, ContainerState, ContainerVerb, Exit, Mount, MountAccess,
-    Propagation, Reason,
+    Container, ContainerConfig, ContainerState, ContainerVerb, Exit, Mount, Reason,
 };
 use crate::model::ids::ContainerId;
-use crate::model::resources::Resources;
 use crate::model::sandbox::{Sandbox, SandboxState};
-use crate::model::user::User;
 use crate::proto::shim as wire;
 
 /// Programs of an image that its containers' guests may start.
 const MOST_PROGRAMS: usize = 32;
 
 /// What making a container needs beyond its record.
-struct Plan {
-    image: Arc<Image>,
+pub(super) struct Plan {
+    pub image: Arc<Image>,
     /// Images that are volumes, by the mounts' order.
-    volumes: Vec<Option<Arc<Image>>>,
-    launch: Launch,
-    mounts: Vec<PlannedMount>,
-    network: wire::Network,
-    code: Code,
+    pub volumes: Vec<Option<Arc<Image>>>,
+    pub launch: Launch,
+    pub mounts: Vec<PlannedMount>,
+    pub network: wire::Network,
+    pub code: Code,
     /// Of the image's other programs.
-    programs: Vec<Code>,
+    pub programs: Vec<Code>,
 }
 
 impl Runtime {
@@ -52,7 +50,25 @@ impl Runtime {
         sandbox: Arc<Sandbox>,
         config: ContainerConfig,
     ) -> Result<ContainerId> {
-        let (container, plan) = self.plan_container(&sandbox, config).await?;
+        let (container, plan) =
+            self.plan_container(&sandbox, (ContainerId::random(), config)).await?;
+        let id = container.id.clone();
+        let made = self.make_adjusted(&sandbox, container, plan).await;
+        if made.is_err()
+            && let Ok(chain) = self.chain()
+        {
+            chain.forget(&id);
+        }
+        made?;
+        Ok(id)
+    }
+
+    pub(super) async fn make_planned(
+        &self,
+        sandbox: &Sandbox,
+        container: &Container,
+        plan: &Plan,
+    ) -> Result<()> {
         // Containers of one sandbox are made side by side, but none while it is being stopped.
         let turn = self.records.turn(sandbox.id.as_str());
         let _turn = turn.operation.read().await;
@@ -60,22 +76,22 @@ impl Runtime {
         // Recorded first, then looked for: whoever removes the image does it the other way round.
         let mut needed = plan.volumes.iter().flatten().chain([&plan.image]);
         let placed = match needed.find(|image| self.images.get(&image.id).is_none()) {
-            None => self.place_container(&sandbox, &container, &plan).await,
+            None => self.place_container(sandbox, container, plan).await,
             Some(gone) => Err(Error::not_found("image", gone.id.as_str())),
         };
         if let Err(error) = placed {
             self.sweep(vec![self.folders.root_of(&container.id)]).await;
-            self.records.change(vec![Change::ForgetContainer(container.id)]).await?;
+            self.records.change(vec![Change::ForgetContainer(container.id.clone())]).await?;
             return Err(error);
         }
-        Ok(container.id)
+        Ok(())
     }
 
     /// Checks everything and has the machine code made, before anything is recorded.
-    async fn plan_container(
+    pub(super) async fn plan_container(
         &self,
         sandbox: &Sandbox,
-        mut config: ContainerConfig,
+        (id, mut config): (ContainerId, ContainerConfig),
     ) -> Result<(Container, Plan)> {
         if sandbox.state != SandboxState::Ready {
             return Err(Error::Precondition(format!(
@@ -101,7 +117,7 @@ impl Runtime {
         let code = self.images.code(&launch.program.digest, &launch.program.file).await?;
         let programs = self.other_programs(&image, &launch.program.digest).await;
         let container = Container {
-            id: ContainerId::random(),
+            id,
             sandbox: sandbox.id.clone(),
             realm: sandbox.realm,
             config,
@@ -203,72 +219,6 @@ impl Runtime {
         answer(doing, shim.wire().create_container(request)).await.map(drop)
     }
 
-    fn container_request(
-        &self,
-        container: &Container,
-        plan: &Plan,
-    ) -> wire::CreateContainerRequest {
-        let root = self.folders.root_of(&container.id);
-        let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
-        let pairs = container.config.mounts.iter().zip(&plan.mounts).zip(&plan.volumes);
-        let mounts = pairs.map(|((asked, planned), volume)| wire::Mount {
-            image: volume.as_ref().map(|image| wire::ImageVolume {
-                layers: image.own_layers().map(text).collect(),
-                sub_path: asked
-                    .image
-                    .as_ref()
-                    .map_or(String::new(), |image| image.sub_path.clone()),
-            }),
-            container_path: planned.container_path.clone(),
-            host_path: text(&planned.host_path),
-            readonly: planned.access != MountAccess::ReadWrite,
-            recursive: planned.access == MountAccess::RecursiveReadOnly,
-            propagation: match asked.propagation {
-                Propagation::Private => wire::mount::Propagation::Private,
-                Propagation::HostToContainer => wire::mount::Propagation::HostToContainer,
-            }
-            .into(),
-        });
-        wire::CreateContainerRequest {
-            id: container.id.to_string(),
-            sandbox_id: container.sandbox.to_string(),
-            code: Some(wire_code(&plan.code)),
-            root: Some(wire::RootFs {
-                layers: plan.image.layers.iter().map(|layer| text(layer)).collect(),
-                upper: text(&root.join("upper")),
-                work: text(&root.join("work")),
-                readonly: container.config.readonly_rootfs,
-            }),
-            mounts: mounts.collect(),
-            argv: plan.launch.argv.clone(),
-            env: plan.launch.env.clone(),
-            working_dir: plan.launch.working_dir.clone(),
-            entry_path: plan.launch.program.path.clone(),
-            stdin: container.config.stdin,
-            stdin_once: container.config.stdin_once,
-            terminal: container.config.tty,
-            log_path: container.log_path.clone(),
-            limits: Some(self.limits(&container.resources)),
-            network: Some(plan.network.clone()),
-            user: Some(wire_user(&container.user)),
-            masked_paths: container.config.covers.masked.clone(),
-            readonly_paths: container.config.covers.read_only.clone(),
-            programs: plan.programs.iter().map(wire_code).collect(),
-        }
-    }
-
-    pub(super) fn limits(&self, resources: &Resources) -> wire::Limits {
-        wire::Limits {
-            memory: resources.memory_limit,
-            descriptors: self.config.limits.descriptors,
-            handles: self.config.limits.handles,
-            processes: self.config.guests.most_processes(),
-            cpuset_cpus: resources.cpuset_cpus.clone(),
-            cpuset_mems: resources.cpuset_mems.clone(),
-            cpu_time: Some(cpu_time(resources)),
-        }
-    }
-
     pub(super) async fn begin_container(self: Arc<Self>, id: ContainerId) -> Result<()> {
         let turn = self.records.turn(id.as_str());
         let _turn = turn.operation.write().await;
@@ -287,6 +237,13 @@ impl Runtime {
             )));
         }
         let shim = self.shims.get(sandbox.shim.as_ref());
+        let chain = self.chain()?;
+        if !chain.is_empty()
+            && container.state == ContainerState::Created
+            && let Err(error) = chain.container(Step::StartContainer, &sandbox, &container).await
+        {
+            return self.start_failed(&id, error).await;
+        }
         self.records.change_passing(Change::Container(id.clone(), ContainerVerb::Start)).await?;
         let started = match shim {
             Ok(shim) => shim.wire().start_container(by_id(&id)).await,
@@ -295,7 +252,13 @@ impl Runtime {
         match started {
             Ok(response) => {
                 let started_at = response.into_inner().started_at;
-                self.records.set_container(&id, ContainerVerb::Run { started_at }).await
+                self.records.set_container(&id, ContainerVerb::Run { started_at }).await?;
+                if !chain.is_empty()
+                    && let Some(container) = self.records.container(&id)
+                {
+                    self.tell_plugins(Step::StartedContainer, &sandbox, Some(&container)).await;
+                }
+                Ok(())
             }
             Err(status) => self.start_failed(&id, failure("starting a container", &status)).await,
         }
@@ -336,7 +299,11 @@ impl Runtime {
         }
         removing?;
         let Some(container) = self.records.container(&id) else { return Ok(()) };
-        self.finish_container_removal(&container).await
+        self.finish_container_removal(&container).await?;
+        if let Some(sandbox) = self.records.sandbox(&container.sandbox) {
+            self.tell_plugins(Step::RemoveContainer, &sandbox, Some(&container)).await;
+        }
+        Ok(())
     }
 
     /// What comes after the record says "removing". The caller has the container's turn.
@@ -367,27 +334,4 @@ impl Runtime {
 
 pub(super) fn by_id(id: &ContainerId) -> wire::ContainerRequest {
     wire::ContainerRequest { id: id.to_string() }
-}
-
-fn wire_user(user: &User) -> wire::User {
-    wire::User {
-        uid: user.uid,
-        gid: user.gid,
-        groups: user.groups.clone(),
-        name: user.name.clone(),
-    }
-}
-
-pub(super) fn wire_code(code: &Code) -> wire::Code {
-    wire::Code {
-        path: code.path.to_string_lossy().into_owned(),
-        sha256: code.sha256.clone(),
-        module: code.module.clone(),
-        form: match code.form {
-            CodeForm::Module => wire::code::Form::Module,
-            CodeForm::Component => wire::code::Form::Component,
-        }
-        .into(),
-        footprint: code.footprint,
-    }
 }

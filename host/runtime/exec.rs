@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::change::Change;
 use super::client::{answer, failure};
-use super::containers::{by_id, wire_code};
+use super::containers::by_id;
 use super::folders::COPY_SUFFIX;
+use super::order::wire_code;
 use super::shims::Shim;
 use super::{ExecOutput, Runtime, launch};
 use crate::error::{Error, Result};
 use crate::image::Toolbox;
+use crate::lifecycle::Step;
 use crate::model::container::{Container, ContainerState};
 use crate::model::ids::ContainerId;
 use crate::model::resources::Resources;
@@ -220,11 +222,21 @@ impl Runtime {
                 expected: "created or running",
             });
         }
-        let resources = launch::kept(&container.resources.updated(&update));
+        let mut resources = launch::kept(&container.resources.updated(&update));
+        let chain = self.chain()?;
+        let sandbox = self.records.sandbox(&container.sandbox).filter(|_| !chain.is_empty());
+        if let Some(sandbox) = &sandbox {
+            let wanted = chain.update(sandbox, &container, &resources).await?;
+            resources = launch::kept(&launch::applied(&wanted)?);
+        }
         launch::check_processor(&resources)?;
         self.apply_limits(&container, &resources).await?;
         // A kill between the two leaves the record's limits, which recovery applies again.
-        self.records.change(vec![Change::SetResources(id, resources)]).await
+        self.records.change(vec![Change::SetResources(id.clone(), resources)]).await?;
+        if let (Some(sandbox), Some(container)) = (&sandbox, self.records.container(&id)) {
+            self.tell_plugins(Step::UpdatedContainer, sandbox, Some(&container)).await;
+        }
+        Ok(())
     }
 
     pub(super) async fn apply_limits(
@@ -236,7 +248,7 @@ impl Runtime {
         let request = wire::UpdateContainerRequest {
             id: container.id.to_string(),
             memory: resources.memory_limit,
-            descriptors: self.config.limits.descriptors,
+            descriptors: self.limits(container).descriptors,
             cpuset_cpus: resources.cpuset_cpus.clone(),
             cpuset_mems: resources.cpuset_mems.clone(),
             cpu_time: Some(cpu_time(resources)),

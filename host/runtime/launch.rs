@@ -135,6 +135,7 @@ fn environment(
             order.push(name.to_owned());
         }
     }
+    order.retain(|name| !config.adjusted.removed_env.contains(name));
     let pair = |name: String| values.get(&name).map(|value| format!("{name}={value}"));
     Ok(order.into_iter().filter_map(pair).collect())
 }

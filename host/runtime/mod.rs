@@ -1,6 +1,7 @@
 //! The daemon's core: which sandboxes and containers there are, what may become of them, and
 //! which shim holds them. Speaks the model and the shim's protocol; nothing of CRI or wasmtime.
 
+mod adjusting;
 mod annotations;
 mod cgroup;
 mod change;
@@ -18,6 +19,8 @@ mod index;
 mod launch;
 mod network;
 pub mod news;
+mod order;
+mod plugins;
 mod pod_limits;
 mod records;
 mod recovery;
@@ -34,8 +37,8 @@ mod user;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use change::Change;
@@ -48,6 +51,7 @@ use tokio::sync::broadcast;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::image::ImageStore;
+use crate::lifecycle::Chain;
 use crate::model::container::{Container, ContainerConfig, Exit};
 use crate::model::ids::{ContainerId, SandboxId};
 use crate::model::resources::{PodResources, Resources};
@@ -72,6 +76,8 @@ pub struct Runtime {
     exec_codes: ExecCodes,
     /// Guests' threads that stayed in a system call although interrupted, since the start.
     stuck_threads: AtomicU64,
+    /// Set before the first request.
+    chain: OnceLock<Chain>,
     /// Keeps other daemons out of `<root>`.
     _lock: std::fs::File,
 }
@@ -138,6 +144,9 @@ impl Runtime {
     /// Ends network plugins at work and the shims that hold no sandbox; the others live on. For a
     /// daemon that stops in order; one that is killed finds them again.
     pub async fn close(&self) {
+        if let Some(chain) = self.chain.get() {
+            chain.end().await;
+        }
         self.network.close();
         self.shims.end_all_empty().await;
     }

@@ -10,12 +10,23 @@ use crate::model::sandbox::{Sandbox, SandboxState};
 /// News that a slow listener may be behind by; one that is further behind has to look anew.
 pub(super) const BACKLOG: usize = 4096;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happening {
     Created,
     Started,
     Stopped,
     Deleted,
+    /// A plugin says something of it; it is as it was.
+    Told(Arc<Word>),
+}
+
+/// What a plugin tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word {
+    pub by: String,
+    pub is_warning: bool,
+    pub reason: String,
+    pub message: String,
 }
 
 /// The sandbox or container it happened to, as it is now; a deleted one as it was last.
@@ -50,7 +61,8 @@ pub(super) fn of(edit: &Edit, at: i64) -> Vec<News> {
         }
         Edit::Shim { .. } | Edit::PodCidr { .. } => return Vec::new(),
     };
-    let news = |happening: &Happening| News { happening: *happening, subject: subject.clone(), at };
+    let news =
+        |happening: &Happening| News { happening: happening.clone(), subject: subject.clone(), at };
     happenings.iter().map(news).collect()
 }
 
@@ -108,7 +120,7 @@ mod tests {
         use Stage::{Created, Exited, Hidden, Running};
         let life = [None, Some(Hidden), Some(Created), Some(Created), Some(Running), Some(Exited)];
         let told: Vec<Happening> =
-            life.windows(2).flat_map(|step| of_container(step[0], step[1])).copied().collect();
+            life.windows(2).flat_map(|step| of_container(step[0], step[1])).cloned().collect();
         assert_eq!(told, [Happening::Created, Happening::Started, Happening::Stopped]);
         assert_eq!(of_container(Some(Exited), Some(Hidden)), []);
         assert_eq!(of_container(Some(Hidden), None), [Happening::Deleted]);

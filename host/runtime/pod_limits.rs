@@ -9,6 +9,7 @@ use super::change::Change;
 use super::client::answer;
 use super::{Runtime, cgroup, launch};
 use crate::error::{Error, Result};
+use crate::lifecycle::Step;
 use crate::model::ids::SandboxId;
 use crate::model::resources::{PodResources, Resources};
 use crate::model::sandbox::{Sandbox, SandboxState};
@@ -33,9 +34,16 @@ impl Runtime {
             resources: sandbox.config.resources.clone(),
         };
         let resources = resources.updated(&update);
+        let chain = self.chain()?;
+        let (overhead, whole) = (resources.overhead.as_ref(), resources.resources.as_ref());
+        chain.update_pod(&sandbox, overhead, whole).await?;
         self.apply_pod_limits(&sandbox, resources.resources.as_ref()).await?;
         // A kill between the two leaves the record's, which recovery applies again.
-        self.records.change(vec![Change::SetPodResources(id, resources)]).await
+        self.records.change(vec![Change::SetPodResources(id.clone(), resources)]).await?;
+        if let Some(sandbox) = self.records.sandbox(&id) {
+            self.tell_plugins(Step::UpdatedSandbox, &sandbox, None).await;
+        }
+        Ok(())
     }
 
     pub(super) async fn apply_pod_limits(

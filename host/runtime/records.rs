@@ -79,6 +79,12 @@ impl Records {
         self.news.subscribe()
     }
 
+    /// Tells listeners of what changes no record.
+    pub fn tell(&self, news: News) {
+        // Nobody may be listening.
+        let _ = self.news.send(news);
+    }
+
     /// For a look that takes microseconds; never across an await.
     pub fn read(&self) -> RwLockReadGuard<'_, Index> {
         self.index.read().unwrap_or_else(PoisonError::into_inner)

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::Runtime;
@@ -77,9 +77,11 @@ pub async fn open(
         sizes: Arc::default(),
         exec_codes: Default::default(),
         stuck_threads: Default::default(),
+        chain: OnceLock::new(),
         _lock: lock,
     });
     runtime.recover().await?;
+    runtime.begin_plugins()?;
     Ok(runtime)
 }
 

@@ -17,6 +17,7 @@ use super::shims::{Seat, Shim};
 use super::stop::StopPlan;
 use super::{Runtime, cgroup, etc_layer, launch, network, sweep};
 use crate::error::{Error, Result};
+use crate::lifecycle::Step;
 use crate::model::container::{ContainerState, ContainerVerb, Exit, Reason};
 use crate::model::cpuset::CpuSet;
 use crate::model::handler::{Handler, ProcessPlace, StorePlace};
@@ -107,6 +108,10 @@ impl Runtime {
                 .unwrap_or_else(|_| Err(Error::Internal("making a layer panicked".to_owned())))
         };
         let (made, seat) = tokio::join!(made, self.seat_sandbox(sandbox, place, &request));
+        let made = match (&seat, made) {
+            (Ok(_), Ok(())) => self.chain()?.pod(Step::RunSandbox, sandbox).await,
+            (_, made) => made,
+        };
         let outcome = match (made, seat) {
             (Ok(()), Ok(seat)) => match self.record_ready(sandbox, seat).await {
                 // It died just after it had made the sandbox.
@@ -283,6 +288,7 @@ impl Runtime {
         }
         // One that was being started meanwhile was ended by the shim.
         self.kill_containers(&sandbox.id).await?;
+        self.tell_plugins(Step::StopSandbox, sandbox, None).await;
         self.records.set_sandbox(&sandbox.id, SandboxVerb::Stop).await
     }
 
@@ -348,6 +354,7 @@ impl Runtime {
         self.sweep(folders).await;
         self.records.change(vec![Change::ForgetSandbox(sandbox.id.clone())]).await?;
         self.let_exec_codes_go().await;
+        self.tell_plugins(Step::RemoveSandbox, sandbox, None).await;
         if let Ok(shim) = shim {
             shim.release();
             self.shims.end_surplus().await;

@@ -57,6 +57,21 @@ impl Runtime {
         id: &ContainerId,
         plan: StopPlan,
     ) -> Result<Option<Exit>> {
+        let was_running = match self.records.container(id) {
+            Some(container) if self.chain().is_ok_and(|chain| !chain.is_empty()) => {
+                self.tell_of_stop(&container).await;
+                matches!(container.state, ContainerState::Running { .. })
+            }
+            _ => false,
+        };
+        let ended = self.end_told_container(id, plan).await;
+        if was_running && ended.is_ok() {
+            self.tell_of_stopped(id).await;
+        }
+        ended
+    }
+
+    async fn end_told_container(&self, id: &ContainerId, plan: StopPlan) -> Result<Option<Exit>> {
         loop {
             let Some(container) = self.records.container(id) else { return Ok(None) };
             match &container.state {

@@ -109,6 +109,22 @@ fn set_nice(tid: i32, nice: i32) {
     }
 }
 
+/// The CPUs that threads of this process may be on, and those that they are on now or were on when
+/// they last ran (field 39 of proc_pid_stat(5)).
+pub fn placement(tids: &[i32]) -> (CpuSet, CpuSet) {
+    let (mut allowed, mut seen) = (BTreeSet::new(), BTreeSet::new());
+    for &tid in tids {
+        let Ok(mask) = sched_getaffinity(Pid::from_raw(tid)) else { continue };
+        allowed.extend((0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| mask.is_set(cpu)));
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{tid}/stat"));
+        // The name, in parentheses, may hold spaces; what follows it begins with field 3.
+        let stat = stat.unwrap_or_default();
+        let rest = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+        seen.extend(rest.split_whitespace().nth(36).and_then(|cpu| cpu.parse::<usize>().ok()));
+    }
+    (allowed.into_iter().collect(), seen.into_iter().collect())
+}
+
 /// The CPUs the calling thread may run on.
 pub fn own() -> CpuSet {
     let Ok(mask) = sched_getaffinity(None) else { return CpuSet::default() };

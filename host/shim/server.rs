@@ -203,6 +203,20 @@ impl Shim for Server {
         .await
     }
 
+    async fn placement(
+        &self,
+        request: Request<wire::ContainerRequest>,
+    ) -> Result<Response<wire::PlacementResponse>, Status> {
+        let registry = self.registry.clone();
+        whole(async move {
+            let asked = request.into_inner();
+            let container = registry.container(&convert::container_id(&asked.id)?)?;
+            let (allowed, seen) = super::cpu::placement(&container.control.threads.ids());
+            Ok(wire::PlacementResponse { allowed: allowed.to_string(), seen: seen.to_string() })
+        })
+        .await
+    }
+
     async fn update_sandbox(
         &self,
         request: Request<wire::UpdateSandboxRequest>,

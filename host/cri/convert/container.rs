@@ -51,6 +51,7 @@ pub fn config_from_cri(message: cri::ContainerConfig) -> Result<ContainerConfig>
             read_only: context.readonly_paths,
         }),
         stop_signal: message.stop_signal,
+        adjusted: Box::default(),
     })
 }
 

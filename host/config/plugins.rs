@@ -1,0 +1,75 @@
+//! Lifecycle plugins of the node: which, in what order, and what each is granted.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// One plugin. Its name is the table's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PluginConfig {
+    /// The component's file, absolute. A changed file takes the old one's place.
+    pub path: PathBuf,
+    /// Plugins are asked in this order, those of the same index by their names.
+    pub index: u32,
+    /// How long a call may take, in milliseconds, its time in the queue included.
+    pub deadline_ms: u32,
+    pub fail: FailPolicy,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Host functions: an interface's name or "interface.function"; "*" is all.
+    pub functions: Vec<String>,
+    /// Fields that it may change: "env", "args", "mounts", "annotations", "rlimits",
+    /// "resources.NAME", "updates"; "*" is all.
+    pub fields: Vec<String>,
+    /// Whose pods it sees; "*" is all.
+    pub namespaces: Vec<String>,
+    /// Its own, handed to it as JSON.
+    pub settings: toml::Table,
+}
+
+/// The CPUs of each realm's pods, in the kernel's list format; empty: all that are online.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CpusConfig {
+    pub kubelet: String,
+    pub agent: String,
+}
+
+/// What becomes of a request when a plugin cannot be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FailPolicy {
+    /// It fails.
+    #[default]
+    Closed,
+    /// It goes on without the plugin.
+    Open,
+}
+
+impl PluginConfig {
+    pub fn deadline(&self) -> Duration {
+        Duration::from_millis(self.deadline_ms.into())
+    }
+
+    pub fn sees(&self, namespace: &str) -> bool {
+        self.namespaces.iter().any(|granted| granted == "*" || granted == namespace)
+    }
+}
+
+impl Default for PluginConfig {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::new(),
+            index: 50,
+            deadline_ms: 2000,
+            fail: FailPolicy::default(),
+            memory: 64 << 20,
+            functions: Vec::new(),
+            fields: Vec::new(),
+            namespaces: vec!["*".to_owned()],
+            settings: toml::Table::new(),
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! The hooks: which plugins are asked, with what, and what becomes of their answers.
+
+use std::sync::Arc;
+
+use super::adjust::{Adjusting, change_resources, check, fields};
+use super::bindings::types::{self as wit, Hooks};
+use super::bindings::{self, Shown};
+use super::instance::asking;
+use super::load::shown;
+use super::plugin::Seat;
+use super::{Chain, Link};
+use crate::error::{Error, Result};
+use crate::model::container::{Container, ContainerConfig};
+use crate::model::ids::ContainerId;
+use crate::model::resources::Resources;
+use crate::model::sandbox::Sandbox;
+
+/// A step in a life that plugins hear of and that gives nothing back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    RunSandbox,
+    StopSandbox,
+    RemoveSandbox,
+    UpdatedSandbox,
+    CreatedContainer,
+    /// Before its first instruction.
+    StartContainer,
+    StartedContainer,
+    UpdatedContainer,
+    /// Before it is asked to end.
+    StopContainer,
+    RemoveContainer,
+}
+
+impl Step {
+    /// The hook's name, and who wants it.
+    fn hook(self) -> (&'static str, Hooks) {
+        match self {
+            Self::RunSandbox => ("run-pod-sandbox", Hooks::RUN_POD_SANDBOX),
+            Self::StopSandbox => ("stop-pod-sandbox", Hooks::STOP_POD_SANDBOX),
+            Self::RemoveSandbox => ("remove-pod-sandbox", Hooks::REMOVE_POD_SANDBOX),
+            Self::UpdatedSandbox => ("post-update-pod-sandbox", Hooks::POST_UPDATE_POD_SANDBOX),
+            Self::CreatedContainer => ("post-create-container", Hooks::POST_CREATE_CONTAINER),
+            Self::StartContainer => ("pre-start-container", Hooks::PRE_START_CONTAINER),
+            Self::StartedContainer => ("post-start-container", Hooks::POST_START_CONTAINER),
+            Self::UpdatedContainer => ("post-update-container", Hooks::POST_UPDATE_CONTAINER),
+            Self::StopContainer => ("pre-stop-container", Hooks::PRE_STOP_CONTAINER),
+            Self::RemoveContainer => ("remove-container", Hooks::REMOVE_CONTAINER),
+        }
+    }
+}
+
+/// What a chain made of a container that is to be created.
+pub struct Adjusted {
+    pub config: ContainerConfig,
+    /// Of other containers, by the plugins that want them.
+    updates: Vec<(String, Arc<Seat>, Vec<wit::ContainerUpdate>)>,
+}
+
+impl Chain {
+    /// A pod's step; the first error ends it.
+    pub async fn pod(&self, step: Step, sandbox: &Sandbox) -> Result<()> {
+        let (hook, wants) = step.hook();
+        for link in self.of(sandbox) {
+            let pod = bindings::pod(sandbox);
+            let call = asking(move |instance| {
+                Box::pin(async move {
+                    let (hooks, store) = instance.parts();
+                    match step {
+                        Step::RunSandbox => hooks.call_run_pod_sandbox(store, &pod).await,
+                        Step::StopSandbox => hooks.call_stop_pod_sandbox(store, &pod).await,
+                        Step::RemoveSandbox => hooks.call_remove_pod_sandbox(store, &pod).await,
+                        _ => hooks.call_post_update_pod_sandbox(store, &pod).await,
+                    }
+                })
+            });
+            link.plugin.ask(hook, wants, call).await?;
+        }
+        Ok(())
+    }
+
+    /// A container's step; the first error ends it.
+    pub async fn container(
+        &self,
+        step: Step,
+        sandbox: &Sandbox,
+        container: &Container,
+    ) -> Result<()> {
+        let (hook, wants) = step.hook();
+        for link in self.of(sandbox) {
+            let pod = bindings::pod(sandbox);
+            let seen = shown(&link.shared, container);
+            let call = asking(move |instance| {
+                Box::pin(async move {
+                    let (hooks, store) = instance.parts();
+                    match step {
+                        Step::CreatedContainer => {
+                            hooks.call_post_create_container(store, &pod, &seen).await
+                        }
+                        Step::StartContainer => {
+                            hooks.call_pre_start_container(store, &pod, &seen).await
+                        }
+                        Step::StartedContainer => {
+                            hooks.call_post_start_container(store, &pod, &seen).await
+                        }
+                        Step::UpdatedContainer => {
+                            hooks.call_post_update_container(store, &pod, &seen).await
+                        }
+                        Step::StopContainer => {
+                            hooks.call_pre_stop_container(store, &pod, &seen).await
+                        }
+                        _ => hooks.call_remove_container(store, &pod, &seen).await,
+                    }
+                })
+            });
+            link.plugin.ask(hook, wants, call).await?;
+        }
+        Ok(())
+    }
+
+    /// Has every plugin adjust a container that is about to be created; `None` where none wants
+    /// to. [`Chain::forget`] undoes what they took for it.
+    pub async fn adjust(&self, sandbox: &Sandbox, seen: Shown<'_>) -> Result<Option<Adjusted>> {
+        let id = seen.container.id.as_str();
+        let mut config = seen.container.config.clone();
+        let (mut updates, mut is_touched) = (Vec::new(), false);
+        if !self.is_empty() {
+            self.expect(sandbox, id);
+        }
+        for link in self.of(sandbox) {
+            let (pod, container) = (bindings::pod(sandbox), bindings::container(seen));
+            let call = asking(move |instance| {
+                Box::pin(async move {
+                    let (hooks, store) = instance.parts();
+                    hooks.call_pre_create_container(store, &pod, &container).await
+                })
+            });
+            let asked =
+                link.plugin.ask("pre-create-container", Hooks::PRE_CREATE_CONTAINER, call).await?;
+            let Some((adjustment, seat)) = asked else { continue };
+            let wanted = adjustment.updates.clone();
+            let name = &link.plugin.name;
+            Adjusting { plugin: name, grants: &seat.grants, config: &mut config }
+                .apply(adjustment)?;
+            is_touched = true;
+            if !wanted.is_empty() {
+                updates.push((name.clone(), seat, wanted));
+            }
+        }
+        Ok(is_touched.then_some(Adjusted { config, updates }))
+    }
+
+    /// Asks whether a container may be created as it is now.
+    pub async fn validate(&self, sandbox: &Sandbox, seen: Shown<'_>) -> Result<()> {
+        let adjusted = &seen.container.config.adjusted;
+        for link in self.of(sandbox) {
+            let (pod, container) = (bindings::pod(sandbox), bindings::container(seen));
+            let by: Vec<String> = adjusted.plugins().into_iter().map(str::to_owned).collect();
+            let call = asking(move |instance| {
+                Box::pin(async move {
+                    let (hooks, store) = instance.parts();
+                    hooks.call_validate_container(store, &pod, &container, &by).await
+                })
+            });
+            link.plugin.ask("validate-container", Hooks::VALIDATE_CONTAINER, call).await?;
+        }
+        Ok(())
+    }
+
+    /// The container has a record now: does what was wanted of others.
+    pub async fn created(&self, id: &ContainerId, adjusted: Option<Adjusted>) -> Result<()> {
+        self.claims.expect(id.as_str(), None);
+        for (name, seat, updates) in adjusted.map(|adjusted| adjusted.updates).unwrap_or_default() {
+            let link = self.links.iter().find(|link| link.plugin.name == name);
+            if let Some(link) = link {
+                let done = link.view(&seat).apply(updates).await;
+                done.map_err(|error| Error::Precondition(format!("plugin {name}: {error}")))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A container that was to be created is not, or one has ended: what was taken for it goes.
+    pub fn forget(&self, id: &ContainerId) {
+        self.claims.expect(id.as_str(), None);
+        self.claims.give_back(id.as_str());
+    }
+
+    /// What a container's resources are to be, if `wanted` is what was asked for.
+    pub async fn update(
+        &self,
+        sandbox: &Sandbox,
+        container: &Container,
+        wanted: &Resources,
+    ) -> Result<Resources> {
+        let mut outcome = wanted.clone();
+        let mut owners: Vec<(&'static str, &str)> = Vec::new();
+        for link in self.of(sandbox) {
+            let (pod, seen) = (bindings::pod(sandbox), shown(&link.shared, container));
+            let asked = bindings::resources(wanted);
+            let call = asking(move |instance| {
+                Box::pin(async move {
+                    let (hooks, store) = instance.parts();
+                    hooks.call_update_container(store, &pod, &seen, &asked).await
+                })
+            });
+            let answer = link.plugin.ask("update-container", Hooks::UPDATE_CONTAINER, call).await?;
+            let Some((change, seat)) = answer else { continue };
+            let name = link.plugin.name.as_str();
+            let fault = |what: String| Error::Precondition(format!("plugin {name}: {what}"));
+            for field in fields(&change) {
+                if !seat.grants.field(field) {
+                    return Err(fault(format!("changes {field}, which it was not granted")));
+                }
+                if let Some((_, other)) = owners.iter().find(|(known, _)| *known == field) {
+                    return Err(Error::Precondition(format!(
+                        "plugins {other} and {name} both set {field} of container {}",
+                        container.config.name.name
+                    )));
+                }
+                owners.push((field, name));
+            }
+            check(&change).map_err(fault)?;
+            change_resources(&mut outcome, &change);
+        }
+        Ok(outcome)
+    }
+
+    /// A pod's resources are about to change.
+    pub async fn update_pod(
+        &self,
+        sandbox: &Sandbox,
+        overhead: Option<&Resources>,
+        resources: Option<&Resources>,
+    ) -> Result<()> {
+        for link in self.of(sandbox) {
+            let pod = bindings::pod(sandbox);
+            let both = (overhead.map(bindings::resources), resources.map(bindings::resources));
+            let call = asking(move |instance| {
+                Box::pin(async move {
+                    let (hooks, store) = instance.parts();
+                    hooks
+                        .call_update_pod_sandbox(store, &pod, both.0.as_ref(), both.1.as_ref())
+                        .await
+                })
+            });
+            link.plugin.ask("update-pod-sandbox", Hooks::UPDATE_POD_SANDBOX, call).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells each plugin, whatever the others answer, that a container was stopped or has exited,
+    /// and does what they want then.
+    pub async fn ended(&self, hook: Ended, sandbox: &Sandbox, container: &Container) {
+        for link in self.of(sandbox) {
+            if let Err(error) = self.tell_end(link, hook, (sandbox, container)).await {
+                tracing::warn!(container = %container.id, %error, "a plugin failed");
+            }
+        }
+    }
+
+    async fn tell_end(
+        &self,
+        link: &Link,
+        hook: Ended,
+        (sandbox, container): (&Sandbox, &Container),
+    ) -> Result<()> {
+        let (pod, seen) = (bindings::pod(sandbox), shown(&link.shared, container));
+        let (name, wants) = match hook {
+            Ended::Stopped => ("post-stop-container", Hooks::POST_STOP_CONTAINER),
+            Ended::Exited => ("container-exited", Hooks::CONTAINER_EXITED),
+        };
+        let call = asking(move |instance| {
+            Box::pin(async move {
+                let (hooks, store) = instance.parts();
+                match hook {
+                    Ended::Stopped => hooks.call_post_stop_container(store, &pod, &seen).await,
+                    Ended::Exited => hooks.call_container_exited(store, &pod, &seen).await,
+                }
+            })
+        });
+        match link.plugin.ask(name, wants, call).await? {
+            Some((updates, seat)) => link.view(&seat).apply(updates).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Tells of an image.
+    pub async fn image_pulled(&self, image: wit::Image) {
+        for link in &self.links {
+            let told = image.clone();
+            let call = asking(move |instance| {
+                Box::pin(async move {
+                    let (hooks, store) = instance.parts();
+                    hooks.call_image_pulled(store, &told).await
+                })
+            });
+            let asked = link.plugin.ask("image-pulled", Hooks::IMAGE_PULLED, call).await;
+            if let Err(error) = asked {
+                tracing::warn!(image = image.id, %error, "a plugin failed");
+            }
+        }
+    }
+}
+
+/// How a container's end is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Stopped,
+    Exited,
+}

@@ -1,0 +1,169 @@
+//! Loading a plugin: its file is read and compiled by a child, what it asks for is compared with
+//! what it is granted, and a living one is shown what there is.
+#![allow(unsafe_code)]
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use super::bindings::{self, Shown};
+use super::functions::{Shared, View};
+use super::instance::asking;
+use super::manifest::{Grants, Manifest, imports};
+use super::plugin::{Plugin, Seat};
+use crate::config::PluginConfig;
+use crate::error::{Error, Result};
+use crate::image::{CodeForm, ImageStore};
+use crate::watch::FolderWatch;
+
+/// Bytes of a plugin that is taken for one.
+const LARGEST: u64 = 64 << 20;
+
+/// A component that may be used, and what it may do.
+pub struct Loaded {
+    pub component: Component,
+    pub grants: Grants,
+}
+
+/// Where a plugin comes from and what its instances are given.
+pub struct Loader {
+    config: PluginConfig,
+    engine: Engine,
+    shared: Arc<Shared>,
+}
+
+/// A file as it was when it was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    nanos: i64,
+}
+
+/// Where changes of a plugin's file are seen.
+pub struct Watched {
+    folder: Option<FolderWatch>,
+    seen: Option<Stamp>,
+}
+
+impl Loader {
+    pub fn new(config: PluginConfig, engine: Engine, shared: Arc<Shared>) -> Self {
+        Self { config, engine, shared }
+    }
+
+    pub fn view(&self, grants: &Grants) -> View {
+        View::new(self.shared.clone(), grants.clone())
+    }
+
+    /// Errors are one clause each, which `the plugin ... failed:` stands before.
+    pub async fn load(&self, images: &Arc<ImageStore>) -> Result<Loaded> {
+        let path = self.config.path.clone();
+        let read = tokio::task::spawn_blocking(move || read(&path));
+        let (wasm, manifest) = read
+            .await
+            .unwrap_or_else(|_| Err(Error::Internal("reading a plugin panicked".to_owned())))?;
+        let digest = format!("sha256:{}", hex::encode(Sha256::digest(&wasm)));
+        let code = images.code(&digest, &self.config.path).await?;
+        if code.form != CodeForm::Component {
+            return Err(Error::Invalid(
+                "it is a core module, no component: build it for wasm32-wasip2".to_owned(),
+            ));
+        }
+        let (engine, file, sum) = (self.engine.clone(), code.path.clone(), code.sha256.clone());
+        let mapped = tokio::task::spawn_blocking(move || component(&engine, &file, &sum));
+        let component = mapped
+            .await
+            .unwrap_or_else(|_| Err(Error::Internal("loading a plugin panicked".to_owned())))?;
+        let imported = imports(&component, &self.engine)?;
+        let grants = Grants::settle(&manifest, &imported, &self.config)?;
+        Ok(Loaded { component, grants })
+    }
+
+    pub fn watch(&self) -> Watched {
+        let folder = self.config.path.parent().map(FolderWatch::new);
+        Watched { folder, seen: stamp(&self.config.path) }
+    }
+
+    /// Returns once the file is another one than it was at the last call.
+    pub async fn changed(&self, watched: &mut Watched) {
+        loop {
+            let now = stamp(&self.config.path);
+            if now != watched.seen {
+                watched.seen = now;
+                return;
+            }
+            match &watched.folder {
+                Some(folder) => folder.changed().await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Shows a plugin the pods and containers that it may see, and does what it answers.
+    pub async fn synchronize(&self, plugin: &Plugin, seat: &Seat) -> Result<(), String> {
+        let view = self.view(&seat.grants);
+        let (pods, containers) = (view.pods(), view.containers(None));
+        let call = asking(move |instance| {
+            Box::pin(async move {
+                let hooks = instance.plugin.wasmpod_lifecycle_node_hooks();
+                hooks.call_synchronize(&mut instance.store, &pods, &containers).await
+            })
+        });
+        let updates = plugin.prepare(seat, call).await?;
+        view.apply(updates).await.map_err(|error| error.to_string())
+    }
+}
+
+fn read(path: &Path) -> Result<(Vec<u8>, Manifest)> {
+    let doing = || format!("reading {}", path.display());
+    let file = File::open(path).map_err(Error::io(doing()))?;
+    let mut wasm = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut wasm).map_err(Error::io(doing()))?;
+    if wasm.len() as u64 > LARGEST {
+        return Err(Error::Invalid(format!("it is larger than {} MiB", LARGEST >> 20)));
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".json");
+    let beside = fs::read_to_string(PathBuf::from(beside)).ok();
+    Ok((wasm.clone(), Manifest::of(&wasm, beside.as_deref())?.unwrap_or_default()))
+}
+
+fn component(engine: &Engine, file: &Path, sum: &str) -> Result<Component> {
+    let code = fs::read(file).map_err(Error::io(format!("reading {}", file.display())))?;
+    if hex::encode(Sha256::digest(&code)) != sum {
+        return Err(Error::StaleCode(format!(
+            "machine code {} is damaged: `wasmpod doctor` removes it",
+            file.display()
+        )));
+    }
+    // SAFETY: the bytes are those whose digest was recorded when the compile child wrote them, and
+    // this is a copy of them.
+    unsafe { Component::deserialize(engine, &code) }
+        .map_err(|error| Error::Internal(format!("machine code cannot be loaded: {error:#}")))
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let found = fs::metadata(path).ok()?;
+    Some(Stamp {
+        device: found.dev(),
+        inode: found.ino(),
+        size: found.size(),
+        nanos: found.mtime().wrapping_mul(1_000_000_000).wrapping_add(found.mtime_nsec()),
+    })
+}
+
+/// A container for a plugin's eyes.
+pub fn shown(
+    shared: &Shared,
+    container: &crate::model::container::Container,
+) -> bindings::types::Container {
+    let (argv, env) = shared.node.command(container);
+    bindings::container(Shown { container, argv: &argv, env: &env })
+}

@@ -1,0 +1,192 @@
+//! What a plugin asks for: its manifest, and what its component really imports. Pure.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use wasmparser::{Parser, Payload};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
+
+use crate::config::PluginConfig;
+use crate::error::{Error, Result};
+
+/// The custom section that the SDK writes.
+pub const SECTION: &str = "wasmpod:plugin";
+
+/// The interface's package, and the version that this daemon speaks.
+const PACKAGE: &str = "wasmpod:lifecycle/";
+const VERSION: &str = "0.1.0";
+
+/// The interface that a plugin exports.
+const HOOKS: &str = "node-hooks";
+
+/// Interfaces that hold types alone, which need no grant.
+const TYPES: &str = "types";
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Manifest {
+    /// Interfaces, or "interface.function".
+    pub functions: Vec<String>,
+    pub fields: Vec<String>,
+    pub namespaces: Vec<String>,
+}
+
+impl Manifest {
+    /// The manifest in the component, or the one `beside` it; `None` where there is neither.
+    pub fn of(wasm: &[u8], beside: Option<&str>) -> Result<Option<Self>> {
+        let sections = Parser::new(0).parse_all(wasm).map_while(std::result::Result::ok);
+        let own = sections.filter_map(|payload| match payload {
+            Payload::CustomSection(section) if section.name() == SECTION => {
+                Some(String::from_utf8_lossy(section.data()).into_owned())
+            }
+            _ => None,
+        });
+        let Some(text) = own.last().or_else(|| beside.map(str::to_owned)) else { return Ok(None) };
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|error| Error::Invalid(format!("its manifest cannot be read: {error}")))
+    }
+}
+
+/// The functions of the interface that a component imports, as "interface.function". The error
+/// says which version it was made for, or that it is no plugin.
+pub fn imports(component: &Component, engine: &Engine) -> Result<BTreeSet<String>> {
+    let kind = component.component_type();
+    let of_package = |name: &str| -> Result<Option<String>> {
+        let Some(rest) = name.strip_prefix(PACKAGE) else { return Ok(None) };
+        match rest.split_once('@') {
+            Some((interface, VERSION)) => Ok(Some(interface.to_owned())),
+            Some((_, other)) => Err(Error::Invalid(format!(
+                "it speaks wasmpod:lifecycle@{other}, this daemon {VERSION}: build it with the \
+                 guest SDK of this wasmpod"
+            ))),
+            None => Ok(None),
+        }
+    };
+    let mut has_hooks = false;
+    for (name, _) in kind.exports(engine) {
+        has_hooks |= of_package(name)?.is_some_and(|interface| interface == HOOKS);
+    }
+    if !has_hooks {
+        return Err(Error::Invalid(format!(
+            "it is no plugin: it does not export {PACKAGE}{HOOKS}@{VERSION}"
+        )));
+    }
+    let mut functions = BTreeSet::new();
+    for (name, import) in kind.imports(engine) {
+        let Some(interface) = of_package(name)?.filter(|interface| interface != TYPES) else {
+            continue;
+        };
+        if let ComponentItem::ComponentInstance(instance) = import.ty {
+            for (function, item) in instance.exports(engine) {
+                if matches!(item.ty, ComponentItem::ComponentFunc(_)) {
+                    functions.insert(format!("{interface}.{function}"));
+                }
+            }
+        }
+    }
+    Ok(functions)
+}
+
+/// What a plugin may do: what it asked for and was granted.
+#[derive(Clone, Debug)]
+pub struct Grants {
+    fields: Vec<String>,
+}
+
+impl Grants {
+    /// The error names what was asked for or is imported, and not granted.
+    pub fn settle(
+        manifest: &Manifest,
+        imports: &BTreeSet<String>,
+        config: &PluginConfig,
+    ) -> Result<Self> {
+        for function in imports {
+            if !covers(&manifest.functions, function) {
+                return Err(Error::Invalid(format!(
+                    "it imports {function}, which its manifest does not ask for"
+                )));
+            }
+            if !covers(&config.functions, function) {
+                return Err(Error::Denied(format!(
+                    "it needs {function}, which is not granted: add it to the plugin's functions"
+                )));
+            }
+        }
+        if let Some(field) = manifest.fields.iter().find(|field| !covers(&config.fields, field)) {
+            return Err(Error::Denied(format!(
+                "it needs to change {field}, which is not granted: add it to the plugin's fields"
+            )));
+        }
+        let wants = |namespace: &&String| *namespace != "*" && !config.sees(namespace);
+        if let Some(namespace) = manifest.namespaces.iter().find(wants) {
+            return Err(Error::Denied(format!(
+                "it needs the pods of namespace {namespace}, which is not granted: add it to the \
+                 plugin's namespaces"
+            )));
+        }
+        Ok(Self { fields: manifest.fields.clone() })
+    }
+
+    /// Whether it may change a field, such as "resources.cpuset-cpus".
+    pub fn field(&self, field: &str) -> bool {
+        covers(&self.fields, field)
+    }
+}
+
+/// Whether a list names `what`, all of what it belongs to ("cpu" for "cpu.pin"), or everything.
+fn covers(granted: &[String], what: &str) -> bool {
+    let whole = what.split_once('.').map(|(whole, _)| whole);
+    granted.iter().any(|grant| grant == "*" || grant == what || whole == Some(grant.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(words: &[&str]) -> Vec<String> {
+        words.iter().map(|&word| word.to_owned()).collect()
+    }
+
+    #[test]
+    fn what_is_not_asked_for_or_not_granted_is_named() {
+        let imports: BTreeSet<String> = [String::from("cpu.pin"), "kv.get".into()].into();
+        let manifest = Manifest {
+            functions: texts(&["cpu", "kv.get"]),
+            fields: texts(&["env", "resources.cpuset-cpus"]),
+            namespaces: texts(&["a"]),
+        };
+        let mut config = PluginConfig::default();
+        let mut said = |functions: &[&str], fields: &[&str], namespaces: &[&str]| {
+            config.functions = texts(functions);
+            config.fields = texts(fields);
+            config.namespaces = texts(namespaces);
+            Grants::settle(&manifest, &imports, &config).map_err(|error| error.to_string())
+        };
+        assert!(said(&["kv"], &["*"], &["*"]).unwrap_err().contains("cpu.pin"));
+        assert!(said(&["*"], &["env"], &["*"]).unwrap_err().contains("resources.cpuset-cpus"));
+        assert!(said(&["*"], &["*"], &["b"]).unwrap_err().contains("namespace a"));
+        let grants = said(&["cpu.pin", "kv"], &["env", "resources"], &["a"]).unwrap();
+        assert!(grants.field("env") && grants.field("resources.cpuset-cpus"));
+        assert!(!grants.field("args") && !grants.field("resources.memory-limit"));
+        let bare = Manifest { functions: texts(&["kv"]), ..manifest.clone() };
+        let error = Grants::settle(&bare, &imports, &config).unwrap_err().to_string();
+        assert!(error.contains("its manifest does not ask for"), "{error}");
+    }
+
+    #[test]
+    fn a_manifest_is_in_the_component_or_beside_it() {
+        let text =
+            r#"(component (core module (@custom "wasmpod:plugin" "{\"fields\": [\"env\"]}")))"#;
+        let wasm = wat::parse_str(text).unwrap();
+        let found = Manifest::of(&wasm, Some("{}")).unwrap().unwrap();
+        assert_eq!(found.fields, ["env"]);
+        let bare = wat::parse_str("(component)").unwrap();
+        assert_eq!(Manifest::of(&bare, None).unwrap(), None);
+        assert_eq!(Manifest::of(&bare, Some("{}")).unwrap(), Some(Manifest::default()));
+        let error = Manifest::of(&bare, Some("{\"field\": 1}")).unwrap_err().to_string();
+        assert!(error.contains("field"), "{error}");
+    }
+}

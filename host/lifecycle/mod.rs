@@ -1,0 +1,155 @@
+//! Lifecycle plugins of the node: the chain of those that take part in what happens to pods and
+//! containers. Each is a WebAssembly component with a Store and a thread of its own, bounded in
+//! time, memory and what it may call. Knows the model; reaches the node through [`Node`] alone.
+
+mod adjust;
+mod bindings;
+mod circuit;
+mod claims;
+mod functions;
+mod hooks;
+mod instance;
+mod kv;
+mod load;
+mod manifest;
+mod node;
+mod plugin;
+mod processors;
+mod topology;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use claims::{Claims, Coming};
+use functions::{Shared, View};
+use load::Loader;
+use plugin::Plugin;
+use wasmtime::Engine;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::image::ImageStore;
+use crate::model::sandbox::Sandbox;
+
+pub use adjust::{change_resources, fields};
+pub use bindings::Shown;
+pub use bindings::types::{Image as PulledImage, ResourceChange};
+pub use hooks::{Adjusted, Ended, Step};
+pub use manifest::{Manifest, SECTION};
+pub use node::{Node, Placement, Told, Usage};
+
+/// A plugin and what its instances have in common.
+struct Link {
+    plugin: Arc<Plugin>,
+    shared: Arc<Shared>,
+    supervisor: tokio::task::JoinHandle<()>,
+}
+
+/// All plugins, in the order in which they are asked.
+pub struct Chain {
+    links: Vec<Link>,
+    claims: Arc<Claims>,
+}
+
+/// What one plugin is and how it is.
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub name: String,
+    pub index: u32,
+    pub file: String,
+    pub standing: String,
+}
+
+impl Chain {
+    /// Begins every plugin; they are ready, or are known to be broken, some time later, and calls
+    /// wait for that as long as they may.
+    pub fn start(config: &Config, images: &Arc<ImageStore>, node: &Arc<dyn Node>) -> Result<Self> {
+        let known: std::collections::BTreeSet<String> =
+            node.containers(None).iter().map(|found| found.id.to_string()).collect();
+        let file = config.state.join("cpus.json");
+        let claims = Arc::new(Claims::open(file, |id| known.contains(id))?);
+        let mut named: Vec<_> = config.plugins.iter().collect();
+        named.sort_by_key(|(name, plugin)| (plugin.index, name.as_str()));
+        if named.is_empty() {
+            return Ok(Self { links: Vec::new(), claims });
+        }
+        let engine = crate::engine::new()
+            .map_err(|error| Error::Internal(format!("plugins cannot run here: {error:#}")))?;
+        let folder = config.root.join("plugins");
+        std::fs::create_dir_all(&folder)
+            .map_err(Error::io(format!("making {}", folder.display())))?;
+        let begin = |(name, plugin): (&String, &crate::config::PluginConfig)| {
+            let shared = Arc::new(Shared {
+                name: name.clone(),
+                config: plugin.clone(),
+                cpus: config.cpus.clone(),
+                node: node.clone(),
+                claims: claims.clone(),
+                keys: Arc::new(kv::Store::open(&keys_file(&folder, name)?)?),
+                handle: tokio::runtime::Handle::current(),
+                told: Mutex::default(),
+            });
+            Ok(Link::start(shared, &engine, images))
+        };
+        let links = named.into_iter().map(begin).collect::<Result<_>>()?;
+        Ok(Self { links, claims })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+
+    pub fn report(&self) -> Vec<Report> {
+        let report = |link: &Link| Report {
+            name: link.plugin.name.clone(),
+            index: link.plugin.config.index,
+            file: link.plugin.config.path.display().to_string(),
+            standing: link.plugin.describe(),
+        };
+        self.links.iter().map(report).collect()
+    }
+
+    /// For a daemon that ends in order.
+    pub async fn end(&self) {
+        for link in &self.links {
+            link.supervisor.abort();
+        }
+        futures::future::join_all(self.links.iter().map(|link| link.plugin.end())).await;
+    }
+
+    /// The plugins that see a pod.
+    fn of<'a>(&'a self, sandbox: &'a Sandbox) -> impl Iterator<Item = &'a Link> {
+        let namespace = &sandbox.config.name.namespace;
+        self.links.iter().filter(move |link| link.shared.config.sees(namespace))
+    }
+
+    fn expect(&self, sandbox: &Sandbox, id: &str) {
+        let namespace = sandbox.config.name.namespace.clone();
+        self.claims.expect(id, Some(Coming { realm: sandbox.realm, namespace }));
+    }
+}
+
+impl Link {
+    fn start(shared: Arc<Shared>, engine: &Engine, images: &Arc<ImageStore>) -> Self {
+        let plugin = Plugin::new(shared.name.clone(), shared.config.clone(), engine.clone());
+        let loader = Loader::new(shared.config.clone(), engine.clone(), shared.clone());
+        let supervisor = tokio::spawn(plugin.clone().supervise(loader, images.clone()));
+        Self { plugin, shared, supervisor }
+    }
+
+    fn view(&self, seat: &plugin::Seat) -> View {
+        View::new(self.shared.clone(), seat.grants.clone())
+    }
+}
+
+/// Where a plugin's state is. Its name becomes a file's.
+fn keys_file(folder: &Path, name: &str) -> Result<std::path::PathBuf> {
+    let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    if !is_plain || name.starts_with('.') || name.is_empty() || name.len() > 63 {
+        return Err(Error::Invalid(format!(
+            "configuration: plugins.{name:?}: a plugin's name has at most 63 letters, digits, -, _ \
+             and dots, and begins with none"
+        )));
+    }
+    Ok(folder.join(format!("{name}.redb")))
+}

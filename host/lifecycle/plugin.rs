@@ -1,0 +1,358 @@
+//! One plugin: its thread with its Store, its queue, and what becomes of it when it fails. Its
+//! supervisor loads it, begins it anew after a trap, and puts a changed file in its place.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use wasmtime::Engine;
+
+use super::bindings::types as wit;
+use super::circuit::Circuit;
+use super::instance::{Answering, Instance, asking, brief};
+use super::load::{Loaded, Loader};
+use super::manifest::Grants;
+use crate::config::{FailPolicy, PluginConfig};
+use crate::error::{Error, Result};
+use crate::image::ImageStore;
+
+/// How long a plugin that failed waits before it begins anew; doubled each time it fails again.
+const AGAIN: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// How long after its deadline a spinning guest is ended.
+const SLACK: Duration = Duration::from_millis(1);
+
+/// What a thread does next; false when its instance is no good any more.
+type Job = Box<dyn for<'a> FnOnce(&'a mut Instance) -> Turn<'a> + Send>;
+type Turn<'a> = Pin<Box<dyn Future<Output = bool> + 'a>>;
+
+/// How a plugin is.
+#[derive(Clone, Debug)]
+pub enum Standing {
+    Starting,
+    Ready(Arc<Seat>),
+    /// One sentence.
+    Failed(String),
+    Ended,
+}
+
+/// A plugin that answers.
+#[derive(Debug)]
+pub struct Seat {
+    jobs: mpsc::UnboundedSender<Job>,
+    pub wanted: wit::Hooks,
+    pub grants: Grants,
+    gone: watch::Receiver<bool>,
+}
+
+pub struct Plugin {
+    pub name: String,
+    pub config: PluginConfig,
+    engine: Engine,
+    standing: watch::Sender<Standing>,
+    circuit: Mutex<Circuit>,
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plugin").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Why a call has no answer.
+enum Miss {
+    Late,
+    Trapped(String),
+    Gone,
+}
+
+impl Plugin {
+    pub fn new(name: String, config: PluginConfig, engine: Engine) -> Arc<Self> {
+        let standing = watch::Sender::new(Standing::Starting);
+        Arc::new(Self { name, config, engine, standing, circuit: Mutex::default() })
+    }
+
+    pub fn standing(&self) -> Standing {
+        self.standing.borrow().clone()
+    }
+
+    /// For a word about it: "ready", "starting", why it failed.
+    pub fn describe(&self) -> String {
+        if !lock(&self.circuit).is_closed(Instant::now()) {
+            return "given up for a while after three misses".to_owned();
+        }
+        match self.standing() {
+            Standing::Starting => "starting".to_owned(),
+            Standing::Ready(_) => "ready".to_owned(),
+            Standing::Failed(why) => format!("failed: {why}"),
+            Standing::Ended => "ended".to_owned(),
+        }
+    }
+
+    /// Asks a hook that `wants` finds among those it wants. `None`: it does not want this one, or
+    /// could not be asked and its fail policy is open. Errors name the plugin.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        hook: &'static str,
+        wants: wit::Hooks,
+        call: impl for<'a> FnOnce(&'a mut Instance) -> Answering<'a, Result<T, String>> + Send + 'static,
+    ) -> Result<Option<(T, Arc<Seat>)>> {
+        let deadline = Instant::now() + self.config.deadline();
+        if !lock(&self.circuit).is_closed(Instant::now()) {
+            return self.missing(hook, "is given up for a while after three misses");
+        }
+        let seat = match tokio::time::timeout_at(deadline.into(), self.ready()).await {
+            Ok(Ok(seat)) => seat,
+            Ok(Err(why)) => return self.missing(hook, &format!("is not there: {why}")),
+            Err(_) => return self.missing(hook, "is still starting"),
+        };
+        if !seat.wanted.contains(wants) {
+            return Ok(None);
+        }
+        match self.call(&seat, deadline, call).await {
+            Ok(Ok(value)) => {
+                lock(&self.circuit).answered();
+                Ok(Some((value, seat)))
+            }
+            Ok(Err(words)) => {
+                lock(&self.circuit).answered();
+                Err(Error::Denied(format!("plugin {}: {hook}: {}", self.name, cut(&words))))
+            }
+            Err(miss) => {
+                let why = match miss {
+                    Miss::Late => format!("gave no answer within {} ms", self.config.deadline_ms),
+                    Miss::Trapped(why) => format!("broke down: {why}"),
+                    Miss::Gone => "broke down before".to_owned(),
+                };
+                if lock(&self.circuit).missed(Instant::now()) {
+                    tracing::warn!(plugin = self.name, "a plugin is given up for a while");
+                }
+                self.missing(hook, &why)
+            }
+        }
+    }
+
+    fn missing<T>(&self, hook: &str, why: &str) -> Result<Option<T>> {
+        let sentence = format!("plugin {} {why} ({hook})", self.name);
+        match self.config.fail {
+            FailPolicy::Closed => Err(Error::Unavailable(format!(
+                "{sentence}; mend it, or set plugins.{}.fail = \"open\"",
+                self.name
+            ))),
+            FailPolicy::Open => {
+                tracing::warn!("{sentence}; it is passed over");
+                Ok(None)
+            }
+        }
+    }
+
+    async fn ready(&self) -> Result<Arc<Seat>, String> {
+        let mut standing = self.standing.subscribe();
+        let settled = standing.wait_for(|standing| !matches!(standing, Standing::Starting)).await;
+        match settled.as_deref() {
+            Ok(Standing::Ready(seat)) => Ok(seat.clone()),
+            Ok(Standing::Failed(why)) => Err(why.clone()),
+            _ => Err("the daemon is ending".to_owned()),
+        }
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        seat: &Seat,
+        deadline: Instant,
+        call: impl for<'a> FnOnce(&'a mut Instance) -> Answering<'a, T> + Send + 'static,
+    ) -> Result<T, Miss> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |instance| {
+            Box::pin(async move {
+                if Instant::now() >= deadline {
+                    // Nobody waits any more.
+                    return true;
+                }
+                instance.limit(deadline);
+                let called = tokio::time::timeout_at(deadline.into(), call(instance)).await;
+                let outcome = match called {
+                    Ok(Ok(value)) => Ok(value),
+                    Ok(Err(_)) if Instant::now() >= deadline => Err(Miss::Late),
+                    Ok(Err(error)) => Err(Miss::Trapped(brief(&error))),
+                    Err(_) => Err(Miss::Late),
+                };
+                let is_well = outcome.is_ok();
+                let _ = answer.send(outcome);
+                is_well
+            })
+        });
+        if seat.jobs.send(job).is_err() {
+            return Err(Miss::Gone);
+        }
+        match tokio::time::timeout_at((deadline + SLACK).into(), answered).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(Miss::Gone),
+            Err(_) => {
+                // Wakes a guest that spins, whose time is over now; others go on.
+                self.engine.increment_epoch();
+                Err(Miss::Late)
+            }
+        }
+    }
+
+    /// Keeps the plugin alive until `ended`.
+    pub async fn supervise(self: Arc<Self>, loader: Loader, images: Arc<ImageStore>) {
+        let mut wait = AGAIN;
+        let mut watch = loader.watch();
+        loop {
+            self.standing.send_replace(Standing::Starting);
+            let begun = match loader.load(&images).await {
+                Ok(loaded) => self.begin(&loader, loaded).await,
+                Err(error) => Err(error.to_string()),
+            };
+            match begun {
+                Ok(seat) => {
+                    wait = AGAIN;
+                    tracing::info!(plugin = self.name, "a plugin is ready");
+                    let mut gone = seat.gone.clone();
+                    self.standing.send_replace(Standing::Ready(seat.clone()));
+                    let is_changed = tokio::select! {
+                        _ = gone.wait_for(|gone| *gone) => false,
+                        () = loader.changed(&mut watch) => true,
+                    };
+                    if is_changed {
+                        self.retire(&seat).await;
+                    }
+                }
+                Err(why) => {
+                    tracing::error!(plugin = self.name, why, "a plugin cannot be used");
+                    self.standing.send_replace(Standing::Failed(why));
+                    // Again when its file changes, or after a while: what it needs may be there.
+                    let _ = tokio::time::timeout(wait, loader.changed(&mut watch)).await;
+                    wait = (wait * 2).min(LONGEST);
+                }
+            }
+        }
+    }
+
+    /// Starts a thread with the component, and lets it see what there is.
+    async fn begin(&self, loader: &Loader, loaded: Loaded) -> Result<Arc<Seat>, String> {
+        let (jobs, queue) = mpsc::unbounded_channel();
+        let (is_gone, gone) = watch::channel(false);
+        let deadline = Instant::now() + self.config.deadline();
+        let (made, is_made) = oneshot::channel();
+        let (engine, memory, view) =
+            (self.engine.clone(), self.config.memory, loader.view(&loaded.grants));
+        let component = loaded.component;
+        let thread = std::thread::Builder::new().name(format!("plugin {}", self.name));
+        let spawned = thread.stack_size(crate::engine::THREAD_STACK).spawn(move || {
+            let ended = run(async {
+                match Instance::new(&engine, &component, (view, memory, deadline)).await {
+                    Ok(instance) => {
+                        let _ = made.send(Ok(()));
+                        serve(instance, queue).await;
+                    }
+                    Err(error) => {
+                        let _ = made.send(Err(error.to_string()));
+                    }
+                }
+            });
+            drop(ended);
+            is_gone.send_replace(true);
+        });
+        spawned.map_err(|error| format!("no thread for it: {error}"))?;
+        match tokio::time::timeout_at((deadline + SLACK).into(), is_made).await {
+            Ok(Ok(made)) => made?,
+            Ok(Err(_)) => return Err("its thread ended".to_owned()),
+            Err(_) => {
+                self.engine.increment_epoch();
+                return Err("it took too long to begin".to_owned());
+            }
+        }
+        let mut seat =
+            Seat { jobs, wanted: wit::Hooks::empty(), grants: loaded.grants.clone(), gone };
+        seat.wanted = self.configure(&seat).await?;
+        loader.synchronize(self, &seat).await?;
+        lock(&self.circuit).answered();
+        Ok(Arc::new(seat))
+    }
+
+    async fn configure(&self, seat: &Seat) -> Result<wit::Hooks, String> {
+        let info = wit::RuntimeInfo {
+            name: "wasmpod".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            plugin: self.name.clone(),
+            deadline_milliseconds: self.config.deadline_ms,
+        };
+        let settings = serde_json::to_string(&self.config.settings).unwrap_or_default();
+        let call = asking(move |instance| {
+            Box::pin(async move {
+                let hooks = instance.plugin.wasmpod_lifecycle_node_hooks();
+                hooks.call_configure(&mut instance.store, &info, &settings).await
+            })
+        });
+        let called = self.call(seat, Instant::now() + self.config.deadline(), call).await;
+        said("configure", called)
+    }
+
+    /// Calls what has to be answered before the plugin is ready.
+    pub async fn prepare<T: Send + 'static>(
+        &self,
+        seat: &Seat,
+        call: impl for<'a> FnOnce(&'a mut Instance) -> Answering<'a, Result<T, String>> + Send + 'static,
+    ) -> Result<T, String> {
+        said("synchronize", self.call(seat, Instant::now() + self.config.deadline(), call).await)
+    }
+
+    /// Its last call, if it wants to hear of it.
+    async fn retire(&self, seat: &Seat) {
+        let call = asking(move |instance| {
+            Box::pin(async move {
+                let hooks = instance.plugin.wasmpod_lifecycle_node_hooks();
+                hooks.call_shutdown(&mut instance.store).await
+            })
+        });
+        // One that fails at its very end ends too.
+        let _ = self.call(seat, Instant::now() + self.config.deadline(), call).await;
+    }
+
+    /// For a daemon that ends in order.
+    pub async fn end(&self) {
+        let standing = self.standing.send_replace(Standing::Ended);
+        if let Standing::Ready(seat) = standing {
+            self.retire(&seat).await;
+        }
+    }
+}
+
+fn said<T>(hook: &str, called: Result<Result<T, String>, Miss>) -> Result<T, String> {
+    match called {
+        Ok(answer) => answer.map_err(|words| format!("{hook}: {}", cut(&words))),
+        Err(Miss::Late) => Err(format!("{hook} gave no answer in time")),
+        Err(Miss::Trapped(why)) => Err(format!("{hook} broke down: {why}")),
+        Err(Miss::Gone) => Err(format!("{hook} could not be asked")),
+    }
+}
+
+/// A plugin's thread waits in this.
+fn run(work: impl Future<Output = ()>) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    runtime.block_on(work);
+    Ok(())
+}
+
+async fn serve(mut instance: Instance, mut queue: mpsc::UnboundedReceiver<Job>) {
+    while let Some(job) = queue.recv().await {
+        if !job(&mut instance).await {
+            return;
+        }
+    }
+}
+
+/// A plugin's words within an error: one line that ends somewhere.
+fn cut(words: &str) -> String {
+    let line = words.lines().next().unwrap_or_default();
+    crate::error::cut(line.to_owned(), 1024)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,148 @@
+//! What plugins call of CPUs and memory nodes.
+
+use super::bindings::{cpu, memory, types as wit};
+use super::claims::Claim;
+use super::functions::{View, said};
+use super::topology;
+use crate::error::{Error, Result};
+use crate::model::container::ContainerState;
+use crate::model::cpuset::CpuSet;
+use crate::model::sandbox::{Realm, SandboxState};
+
+type Answer<T> = wasmtime::Result<Result<T, String>>;
+
+impl View {
+    /// A realm's CPUs. Refused where two realms are in use and were given none: each would think
+    /// that it has all.
+    fn pool(&self, realm: Realm) -> Result<CpuSet> {
+        let cpus = &self.shared.cpus;
+        let text = match realm {
+            Realm::Kubelet => &cpus.kubelet,
+            Realm::Agent => &cpus.agent,
+        };
+        if !text.is_empty() {
+            return CpuSet::parse(text).map_err(Error::Invalid);
+        }
+        let pods = self.shared.node.sandboxes();
+        if pods.iter().any(|pod| pod.realm != realm && pod.state == SandboxState::Ready) {
+            return Err(Error::Precondition(format!(
+                "CPUs of the {realm}'s pods cannot be allocated while other pods are here too: \
+                 give each realm its own (cpus.kubelet, cpus.agent)"
+            )));
+        }
+        Ok(topology::online())
+    }
+
+    /// Of a container that is being created too.
+    fn allocate_cpus(&self, id: &str, cpus: &str) -> Result<Option<String>> {
+        let cpus = CpuSet::parse(cpus).map_err(Error::Invalid)?;
+        let pending = self.shared.claims.pending(id);
+        let pending = pending.filter(|coming| self.shared.config.sees(&coming.namespace));
+        let (realm, running) = match pending {
+            Some(coming) => (coming.realm, None),
+            None => {
+                let (pod, found) = self.container(id)?;
+                let is_running = matches!(found.state, ContainerState::Running { .. });
+                (pod.realm, is_running.then(|| cpus.to_string()))
+            }
+        };
+        let claim = Claim { plugin: self.shared.name.clone(), cpus };
+        self.shared.claims.take(id, claim, &self.pool(realm)?)?;
+        Ok(running)
+    }
+
+    async fn move_to(&self, id: &str, cpus: String) -> Result<()> {
+        let change = change(Some(cpus), None);
+        self.apply(vec![wit::ContainerUpdate {
+            container_id: id.to_owned(),
+            change,
+            ignore_failure: false,
+        }])
+        .await
+    }
+}
+
+fn change(cpuset_cpus: Option<String>, cpuset_mems: Option<String>) -> wit::ResourceChange {
+    wit::ResourceChange {
+        cpu_period: None,
+        cpu_quota: None,
+        cpu_shares: None,
+        memory_limit: None,
+        cpuset_cpus,
+        cpuset_mems,
+    }
+}
+
+impl cpu::Host for View {
+    async fn topology(&mut self) -> wasmtime::Result<cpu::Layout> {
+        Ok(topology::layout())
+    }
+
+    async fn shared_pool(&mut self) -> Answer<String> {
+        let realm = match self.shared.node.sandboxes().first() {
+            Some(pod) => pod.realm,
+            None => Realm::Kubelet,
+        };
+        said(self.pool(realm).map(|pool| self.shared.claims.rest(&pool).to_string()))
+    }
+
+    async fn allocate(&mut self, id: String, cpus: String) -> Answer<()> {
+        said(match self.allocate_cpus(&id, &cpus) {
+            Ok(Some(cpus)) => self.move_to(&id, cpus).await,
+            outcome => outcome.map(drop),
+        })
+    }
+
+    async fn release(&mut self, id: String) -> Answer<()> {
+        let held = self.shared.claims.all();
+        said(match held.get(&id) {
+            Some(claim) if claim.plugin == self.shared.name => {
+                self.shared.claims.give_back(&id);
+                Ok(())
+            }
+            Some(claim) => Err(Error::Precondition(format!(
+                "the CPUs of container {id} were allocated by plugin {}",
+                claim.plugin
+            ))),
+            None => Ok(()),
+        })
+    }
+
+    async fn allocations(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
+        let held = self.shared.claims.all();
+        Ok(held.into_iter().map(|(id, claim)| (id, claim.cpus.to_string())).collect())
+    }
+
+    async fn pin(&mut self, id: String, cpus: String) -> Answer<()> {
+        said(match self.running(&id) {
+            Ok(_) => self.move_to(&id, cpus).await,
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn ran_on(&mut self, id: String) -> Answer<cpu::Placement> {
+        let placed = match self.running(&id) {
+            Ok(id) => {
+                let shared = self.shared.clone();
+                self.node(async move { shared.node.placement(&id).await }).await
+            }
+            Err(error) => Err(error),
+        };
+        said(placed.map(|placed| cpu::Placement {
+            allowed: placed.allowed.to_string(),
+            seen: placed.seen.to_string(),
+        }))
+    }
+}
+
+impl memory::Host for View {
+    async fn nodes(&mut self) -> wasmtime::Result<Vec<memory::Node>> {
+        Ok(topology::nodes())
+    }
+
+    async fn set_mems(&mut self, id: String, mems: String) -> Answer<()> {
+        let change = change(None, Some(mems));
+        let update = wit::ContainerUpdate { container_id: id, change, ignore_failure: false };
+        said(self.apply(vec![update]).await)
+    }
+}

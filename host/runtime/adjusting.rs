@@ -1,0 +1,68 @@
+//! Containers as plugins want them: adjusted, validated, made, and unmade when that was in vain.
+
+use super::Runtime;
+use super::change::Change;
+use super::containers::{Plan, by_id};
+use crate::error::{Error, Result};
+use crate::lifecycle::{Shown, Step};
+use crate::model::container::Container;
+use crate::model::sandbox::Sandbox;
+
+impl Runtime {
+    /// Has the plugins adjust and validate the container, then makes it.
+    pub(super) async fn make_adjusted(
+        &self,
+        sandbox: &Sandbox,
+        container: Container,
+        plan: Plan,
+    ) -> Result<()> {
+        let chain = self.chain()?;
+        let adjusted = match chain.is_empty() {
+            true => None,
+            false => chain.adjust(sandbox, shown(&container, &plan)).await?,
+        };
+        let (container, plan) = match &adjusted {
+            None => (container, plan),
+            Some(adjusted) => {
+                let wanted = (container.id.clone(), adjusted.config.clone());
+                self.plan_container(sandbox, wanted).await.map_err(|error| {
+                    let by: Vec<_> = adjusted.config.adjusted.plugins().into_iter().collect();
+                    Error::Precondition(format!(
+                        "as adjusted by plugins {}: {error}",
+                        by.join(", ")
+                    ))
+                })?
+            }
+        };
+        if !chain.is_empty() {
+            chain.validate(sandbox, shown(&container, &plan)).await?;
+        }
+        self.make_planned(sandbox, &container, &plan).await?;
+        if chain.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = chain.created(&container.id, adjusted).await {
+            self.unmake(&container).await;
+            return Err(error);
+        }
+        self.tell_plugins(Step::CreatedContainer, sandbox, Some(&container)).await;
+        Ok(())
+    }
+
+    async fn unmake(&self, container: &Container) {
+        if let Ok(shim) = self.shim_of(container) {
+            // A shim that is dead holds none.
+            let _ = shim.wire().remove_container(by_id(&container.id)).await;
+        }
+        self.sweep(vec![self.folders.root_of(&container.id)]).await;
+        if let Err(error) =
+            self.records.change(vec![Change::ForgetContainer(container.id.clone())]).await
+        {
+            tracing::warn!(container = %container.id, %error, "a refused container stays");
+        }
+    }
+}
+
+fn shown<'a>(container: &'a Container, plan: &'a Plan) -> Shown<'a> {
+    Shown { container, argv: &plan.launch.argv, env: &plan.launch.env }
+}
