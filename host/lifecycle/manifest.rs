@@ -21,8 +21,8 @@ const VERSION: &str = "0.1.0";
 /// The interface that a plugin exports.
 const HOOKS: &str = "node-hooks";
 
-/// Interfaces that hold types alone, which need no grant.
-const TYPES: &str = "types";
+/// Interfaces that need no grant: types, a plugin's own settings, its lines in the log.
+const FREE: [&str; 3] = ["types", "config", "log"];
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -76,7 +76,9 @@ pub fn imports(component: &Component, engine: &Engine) -> Result<BTreeSet<String
     }
     let mut functions = BTreeSet::new();
     for (name, import) in kind.imports(engine) {
-        let Some(interface) = of_package(name)?.filter(|interface| interface != TYPES) else {
+        let Some(interface) =
+            of_package(name)?.filter(|interface| !FREE.contains(&interface.as_str()))
+        else {
             continue;
         };
         if let ComponentItem::ComponentInstance(instance) = import.ty {

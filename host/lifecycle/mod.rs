@@ -19,6 +19,7 @@ mod topology;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use claims::{Claims, Coming};
 use functions::{Shared, View};
@@ -97,6 +98,13 @@ impl Chain {
 
     pub fn is_empty(&self) -> bool {
         self.links.is_empty()
+    }
+
+    /// Waits until each plugin is ready or known to be broken: a new one has to be compiled first.
+    pub async fn settled(&self, limit: Duration) {
+        let all = futures::future::join_all(self.links.iter().map(|link| link.plugin.settled()));
+        // Whoever takes longer is waited for by the requests, as long as those may.
+        let _ = tokio::time::timeout(limit, all).await;
     }
 
     pub fn report(&self) -> Vec<Report> {

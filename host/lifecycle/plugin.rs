@@ -148,6 +148,11 @@ impl Plugin {
         }
     }
 
+    /// Waits until it is ready or known to be broken.
+    pub async fn settled(&self) {
+        let _ = self.ready().await;
+    }
+
     async fn ready(&self) -> Result<Arc<Seat>, String> {
         let mut standing = self.standing.subscribe();
         let settled = standing.wait_for(|standing| !matches!(standing, Standing::Starting)).await;

@@ -25,17 +25,21 @@ use crate::proto::shim as wire;
 /// How long a plugin's wish may wait for a container that a request is changing.
 const BUSY: Duration = Duration::from_millis(500);
 
+/// How long the daemon's start waits for its plugins.
+const SETTLING: Duration = Duration::from_secs(60);
+
 /// The core, as plugins reach it: they end before it does.
 struct OfRuntime(Weak<Runtime>);
 
 impl Runtime {
     /// Begins the plugins, and tells them of ends from now on.
-    pub(super) fn begin_plugins(self: &Arc<Self>) -> Result<()> {
+    pub(super) async fn begin_plugins(self: &Arc<Self>) -> Result<()> {
         let node: Arc<dyn Node> = Arc::new(OfRuntime(Arc::downgrade(self)));
         let chain = Chain::start(&self.config, &self.images, &node)?;
         if !chain.is_empty() {
             tokio::spawn(tell_ends(Arc::downgrade(self), self.news()));
         }
+        chain.settled(SETTLING).await;
         let _ = self.chain.set(chain);
         Ok(())
     }

@@ -81,7 +81,7 @@ pub async fn open(
         _lock: lock,
     });
     runtime.recover().await?;
-    runtime.begin_plugins()?;
+    runtime.begin_plugins().await?;
     Ok(runtime)
 }
 

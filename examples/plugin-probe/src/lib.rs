@@ -1,0 +1,168 @@
+//! A plugin that does what a test tells it: its setting `do` is a table of hooks and what each does,
+//! words with spaces between them. Every hook that is called is noted in the log and, where `kv` is
+//! set, in its state.
+
+use std::collections::BTreeMap;
+
+use wasmpod_guest::*;
+
+#[derive(Default)]
+struct Probe {
+    things: BTreeMap<String, String>,
+    has_state: bool,
+    held: Vec<Vec<u8>>,
+}
+
+impl Probe {
+    fn hook(&mut self, name: &str, of: &str) -> Result<Adjustment> {
+        log::write(log::Level::Info, &format!("probe {name} {of}"));
+        if self.has_state {
+            let key = format!("calls/{name}");
+            let calls: u32 = kv::get(&key)?.unwrap_or_default();
+            kv::set(&key, &(calls + 1))?;
+        }
+        let Some(thing) = self.things.get(name).cloned() else { return Ok(Adjustment::new()) };
+        let words: Vec<&str> = thing.split(' ').collect();
+        match *words.as_slice() {
+            ["spin"] => loop {
+                std::hint::spin_loop();
+            },
+            ["sleep"] => loop {
+                std::thread::sleep(std::time::Duration::from_secs(3600));
+            },
+            ["recurse"] => Ok(Adjustment::new().env("DEPTH", deeper(1).to_string())),
+            ["eat"] => loop {
+                self.held.push(vec![1; 1 << 20]);
+            },
+            ["trap"] => panic!("as asked in {name}"),
+            ["refuse", ..] => bail!("{}", words[1..].join(" ")),
+            ["env", variable, value] => Ok(Adjustment::new().env(variable, value)),
+            ["unset", variable] => Ok(Adjustment::new().without_env(variable)),
+            ["args", ..] => Ok(Adjustment::new().args(words[1..].iter().copied())),
+            ["cpus", cpus] => Ok(Adjustment::new().cpuset_cpus(cpus.parse()?)),
+            ["memory", bytes] => Ok(Adjustment::new().memory_limit(bytes.parse().unwrap_or(-1))),
+            ["descriptors", most] => {
+                let most = most.parse().unwrap_or(0);
+                Ok(Adjustment::new().rlimit(RlimitKind::Descriptors, most))
+            }
+            ["annotate", key, value] => Ok(Adjustment::new().annotation(key, value)),
+            ["take", cpus] => {
+                let cpus: CpuSet = cpus.parse()?;
+                cpu::allocate(of, &cpus)?;
+                Ok(Adjustment::new().cpuset_cpus(cpus))
+            }
+            ["other-container", id] => {
+                let change = ResourceChange::new().memory_limit(1 << 20);
+                containers::update(&[Update::new(id, change)])?;
+                Ok(Adjustment::new())
+            }
+            ["tell", reason] => {
+                events::emit(of, events::Severity::Warning, reason, "as asked")?;
+                Ok(Adjustment::new())
+            }
+            _ => bail!("no such thing: {thing}"),
+        }
+    }
+}
+
+#[allow(unconditional_recursion)]
+fn deeper(depth: u64) -> u64 {
+    let wide = std::hint::black_box([depth; 64]);
+    deeper(depth + 1) + wide[(depth % 64) as usize]
+}
+
+impl Plugin for Probe {
+    const HOOKS: Hooks = Hooks::ALL;
+
+    fn configure(&mut self, _: &RuntimeInfo, settings: &Settings) -> Result<()> {
+        self.things = settings.get("do")?.unwrap_or_default();
+        self.has_state = settings.get("kv")?.unwrap_or_default();
+        self.hook("configure", "").map(drop)
+    }
+
+    fn synchronize(&mut self, pods: &[Pod], containers: &[Container]) -> Result<Vec<Update>> {
+        let of = format!("{} pods, {} containers", pods.len(), containers.len());
+        self.hook("synchronize", &of).map(|_| Vec::new())
+    }
+
+    fn shutdown(&mut self) {
+        let _ = self.hook("shutdown", "");
+    }
+
+    fn run_pod_sandbox(&mut self, pod: &Pod) -> Result<()> {
+        self.hook("run-pod-sandbox", &pod.id).map(drop)
+    }
+
+    fn stop_pod_sandbox(&mut self, pod: &Pod) -> Result<()> {
+        self.hook("stop-pod-sandbox", &pod.id).map(drop)
+    }
+
+    fn remove_pod_sandbox(&mut self, pod: &Pod) -> Result<()> {
+        self.hook("remove-pod-sandbox", &pod.id).map(drop)
+    }
+
+    fn pre_create_container(&mut self, _: &Pod, container: &Container) -> Result<Adjustment> {
+        self.hook("pre-create-container", &container.id)
+    }
+
+    fn post_create_container(&mut self, _: &Pod, container: &Container) -> Result<()> {
+        self.hook("post-create-container", &container.id).map(drop)
+    }
+
+    fn pre_start_container(&mut self, _: &Pod, container: &Container) -> Result<()> {
+        self.hook("pre-start-container", &container.id).map(drop)
+    }
+
+    fn post_start_container(&mut self, _: &Pod, container: &Container) -> Result<()> {
+        self.hook("post-start-container", &container.id).map(drop)
+    }
+
+    fn update_container(
+        &mut self,
+        _: &Pod,
+        container: &Container,
+        _: &Resources,
+    ) -> Result<ResourceChange> {
+        let made = self.hook("update-container", &container.id)?;
+        Ok(made.resources.unwrap_or_default())
+    }
+
+    fn post_update_container(&mut self, _: &Pod, container: &Container) -> Result<()> {
+        self.hook("post-update-container", &container.id).map(drop)
+    }
+
+    fn pre_stop_container(&mut self, _: &Pod, container: &Container) -> Result<()> {
+        self.hook("pre-stop-container", &container.id).map(drop)
+    }
+
+    fn post_stop_container(&mut self, _: &Pod, container: &Container) -> Result<Vec<Update>> {
+        self.hook("post-stop-container", &container.id).map(|_| Vec::new())
+    }
+
+    fn remove_container(&mut self, _: &Pod, container: &Container) -> Result<()> {
+        self.hook("remove-container", &container.id).map(drop)
+    }
+
+    fn container_exited(&mut self, _: &Pod, container: &Container) -> Result<Vec<Update>> {
+        let code = container.exit.as_ref().map_or(-1, |exit| exit.code);
+        self.hook("container-exited", &format!("{} {code}", container.id)).map(|_| Vec::new())
+    }
+
+    fn validate_container(&mut self, _: &Pod, container: &Container, _: &[String]) -> Result<()> {
+        self.hook("validate-container", &container.id).map(drop)
+    }
+}
+
+plugin!(
+    Probe,
+    functions: ["kv", "cpu", "containers", "events"],
+    fields: [
+        "env",
+        "args",
+        "annotations",
+        "rlimits",
+        "resources.cpuset-cpus",
+        "resources.memory-limit",
+    ],
+    namespaces: ["*"],
+);

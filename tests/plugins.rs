@@ -1,0 +1,7 @@
+//! Lifecycle plugins of the node, as real components: who is asked what in which order, what their
+//! answers do, and what becomes of those that misbehave.
+
+mod chain;
+mod kit;
+mod misbehaving;
+mod node;

@@ -1,0 +1,74 @@
+//! What tests of plugins share: a node with plugins, what they told of.
+
+use std::fmt::Write;
+
+use support::{Container, Daemon, Pod, container, sandbox};
+
+use crate::support;
+
+/// One plugin of the configuration: its name, its guest, its index, more lines of its table, its
+/// settings.
+pub struct Plugin<'a> {
+    pub name: &'a str,
+    pub guest: &'a str,
+    pub index: u32,
+    pub more: &'a str,
+    pub settings: &'a str,
+}
+
+impl Default for Plugin<'_> {
+    fn default() -> Self {
+        Self { name: "probe", guest: "plugin-probe", index: 10, more: "", settings: "" }
+    }
+}
+
+/// A probe that does these things.
+pub fn probe<'a>(name: &'a str, index: u32, settings: &'a str) -> Plugin<'a> {
+    Plugin { name, index, settings, ..Plugin::default() }
+}
+
+pub fn configuration(plugins: &[Plugin<'_>]) -> String {
+    let mut text = String::new();
+    for plugin in plugins {
+        let Plugin { name, index, more, settings, .. } = plugin;
+        let path = support::guest(plugin.guest);
+        let path = path.display();
+        write!(
+            text,
+            "[plugins.{name}]\npath = \"{path}\"\nindex = {index}\nfunctions = [\"*\"]\n\
+             fields = [\"*\"]\n{more}\n[plugins.{name}.settings]\n{settings}\n"
+        )
+        .unwrap();
+    }
+    text
+}
+
+pub async fn start(plugins: &[Plugin<'_>]) -> Daemon {
+    Daemon::start_with(&configuration(plugins)).await
+}
+
+/// What plugins told the daemon's log, "HOOK OF" each.
+pub fn told(daemon: &Daemon) -> Vec<String> {
+    let log = daemon.own_log();
+    let lines = log.lines().filter_map(|line| line.split_once("probe "));
+    lines.map(|(_, told)| told.split(" plugin").next().unwrap().trim().to_owned()).collect()
+}
+
+/// The hooks that were called for a thing, in order.
+pub fn hooks(daemon: &Daemon, of: &str) -> Vec<String> {
+    let told = told(daemon);
+    let own = told.iter().filter_map(|line| line.split_once(' '));
+    own.filter(|(_, rest)| rest.starts_with(of)).map(|(hook, _)| hook.to_owned()).collect()
+}
+
+/// A pod and what happens when a probe is to be created in it.
+pub async fn pod(daemon: &Daemon) -> Pod {
+    daemon.run_pod(sandbox("plugged")).await
+}
+
+/// A container of the probe guest that shows its environment.
+pub async fn shows(pod: &Pod, image: &str, words: &[&str]) -> Container {
+    let mut config = container("main", image);
+    config.args = words.iter().map(|&word| word.to_owned()).collect();
+    pod.run(config).await
+}
