@@ -7,6 +7,7 @@ mod network;
 mod plugins;
 mod registry;
 mod streaming;
+mod telemetry;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ pub use network::{Collection, GuestSockets, Isolation, NetworkConfig, WithoutPlu
 pub use plugins::{CpusConfig, FailPolicy, PluginConfig};
 pub use registry::{RegistryConfig, RegistryHost, RegistryMirror};
 pub use streaming::StreamingConfig;
+pub use telemetry::{MetricsConfig, TracingConfig};
 
 /// The CRI socket's name in the state folder.
 const LISTEN: &str = "wasmpod.sock";
@@ -55,6 +57,8 @@ pub struct Config {
     pub cpus: CpusConfig,
     /// Lifecycle plugins by name.
     pub plugins: BTreeMap<String, PluginConfig>,
+    pub metrics: MetricsConfig,
+    pub tracing: TracingConfig,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -158,6 +162,8 @@ impl Default for Config {
             streaming: StreamingConfig::default(),
             cpus: CpusConfig::default(),
             plugins: BTreeMap::new(),
+            metrics: MetricsConfig::default(),
+            tracing: TracingConfig::default(),
         }
     }
 }
@@ -264,6 +270,7 @@ impl Config {
                     .to_owned(),
             ));
         }
+        config.tracing.check()?;
         Ok(config)
     }
 

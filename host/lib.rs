@@ -22,6 +22,7 @@ mod retry;
 pub mod runtime;
 pub mod shim;
 mod speech;
+pub mod telemetry;
 /// What tests wait with.
 #[cfg(test)]
 #[path = "../tests/support/wait.rs"]

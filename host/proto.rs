@@ -18,6 +18,9 @@ pub mod pod {
     tonic::include_proto!("wasmpod.pod.v1");
 }
 
+/// Every method of these protocols: its service and its name.
+pub const METHODS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/methods.rs"));
+
 /// CRI's descriptor set, for the test that holds it against the published one.
 pub const CRI_DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cri.binpb"));
 

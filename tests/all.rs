@@ -36,6 +36,7 @@ mod shim_process;
 mod sockets;
 mod streaming;
 mod stuck;
+mod telemetry;
 mod toolbox;
 mod users;
 mod walls;

@@ -5,5 +5,5 @@ mod attach;
 mod commands;
 mod exec;
 mod hostile;
-mod kit;
+pub mod kit;
 mod ports;

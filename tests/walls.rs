@@ -10,7 +10,7 @@ const LONGEST: usize = 400;
 
 /// The parts that a part may name as `crate::PART`, besides itself. `proto` is told apart by its
 /// packages.
-const DIRECTIONS: [(&str, &[&str]); 20] = [
+const DIRECTIONS: [(&str, &[&str]); 21] = [
     ("model", &[]),
     ("error", &["model"]),
     ("proto", &[]),
@@ -22,7 +22,8 @@ const DIRECTIONS: [(&str, &[&str]); 20] = [
     ("retry", &[]),
     ("watch", &[]),
     ("lifecycle", &["config", "engine", "error", "image", "model", "watch"]),
-    ("network", &["config", "error", "model", "netns"]),
+    ("telemetry", &["config", "error", "retry"]),
+    ("network", &["config", "error", "model", "netns", "telemetry"]),
     (
         "shim",
         &[
@@ -37,7 +38,7 @@ const DIRECTIONS: [(&str, &[&str]); 20] = [
             "speech",
         ],
     ),
-    ("image", &["config", "engine", "error", "model"]),
+    ("image", &["config", "engine", "error", "model", "telemetry"]),
     (
         "runtime",
         &[
@@ -52,11 +53,26 @@ const DIRECTIONS: [(&str, &[&str]); 20] = [
             "proto::shim",
             "proto::SHIM_PROTOCOLS",
             "speech",
+            "telemetry",
         ],
     ),
     // Sizes and states that CRI echoes: everything through `runtime`.
     // `proto::pod` for the import of images, which CRI lacks.
-    ("cri", &["config", "error", "image", "model", "proto::cri", "proto::pod", "retry", "runtime"]),
+    (
+        "cri",
+        &[
+            "config",
+            "error",
+            "image",
+            "model",
+            "proto::METHODS",
+            "proto::cri",
+            "proto::pod",
+            "retry",
+            "runtime",
+            "telemetry",
+        ],
+    ),
     (
         "agent",
         &[
@@ -86,6 +102,7 @@ const DIRECTIONS: [(&str, &[&str]); 20] = [
             "runtime",
             "shim",
             "speech",
+            "telemetry",
             "watch",
         ],
     ),
@@ -221,6 +238,17 @@ fn wasmtime_is_named_where_guests_run_and_compile_only() {
         .map(|source| format!("host/{}.rs", source.path))
         .collect();
     assert!(wrong.is_empty(), "these name wasmtime:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn exporters_are_named_by_telemetry_only() {
+    let sources = sources();
+    let wrong = |crate_name: &str, file: &str| -> Vec<String> {
+        let others = sources.iter().filter(|source| source.path != file);
+        others.filter(|source| source.code.contains(crate_name)).map(|s| s.path.clone()).collect()
+    };
+    assert_eq!(wrong("opentelemetry", "telemetry/trace"), [""; 0]);
+    assert_eq!(wrong("prometheus_client", "telemetry/metrics"), [""; 0]);
 }
 
 #[test]

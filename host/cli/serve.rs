@@ -21,6 +21,8 @@ use crate::error::{Error, Result};
 use crate::image::ImageStore;
 use crate::model::sandbox::Realm;
 use crate::runtime::{Filter, Runtime};
+use crate::telemetry::exposition;
+use crate::telemetry::trace::Tracing;
 
 /// How long running calls may take to finish after SIGTERM.
 const LAST_CALLS: Duration = Duration::from_secs(10);
@@ -110,8 +112,14 @@ async fn serve(config: Config, life: Life) -> anyhow::Result<()> {
 
     let (pods, records) = Agent::open(&config)?;
     let images = ImageStore::open(&config).await?;
+    let traces = Tracing::start(&config.tracing)?;
     let runtime = Runtime::open(config, images.into()).await?;
     let streaming = Streaming::start(runtime.clone()).await?;
+    if let Some(address) = runtime.config().metrics.listen {
+        let counted = runtime.clone();
+        let bound = exposition::start(address, move || counted.census()).await?;
+        tracing::info!("metrics on http://{bound}/metrics");
+    }
     tracing::info!(
         "serving CRI on unix://{}, agent on unix://{}",
         listen.path().display(),
@@ -148,6 +156,9 @@ async fn serve(config: Config, life: Life) -> anyhow::Result<()> {
     }
     tracing::info!("stopping; pods live on");
     runtime.close().await;
+    if let Some(traces) = traces {
+        traces.end().await;
+    }
     Ok(())
 }
 

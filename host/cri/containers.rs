@@ -12,6 +12,7 @@ use crate::model::container::Container;
 use crate::model::sandbox::Realm;
 use crate::proto::cri;
 use crate::runtime::Filter;
+use crate::telemetry::trace::describe;
 
 /// Bytes of output in one ExecSync answer: a message less some room for its other fields.
 const MAX_OUTPUT: usize = super::client::MAX_MESSAGE - 4096;
@@ -26,7 +27,14 @@ impl Service {
         weight::container(&config)?;
         security::container(&config)?;
         let config = container::config_from_cri(config)?;
-        let id = self.runtime.create_container(scope, &request.pod_sandbox_id, config).await?;
+        let sandbox = &request.pod_sandbox_id;
+        describe(&[
+            ("k8s.container.name", &config.name.name),
+            ("image", &config.image.image),
+            ("wasmpod.sandbox.id", sandbox),
+        ]);
+        let id = self.runtime.create_container(scope, sandbox, config).await?;
+        describe(&[("wasmpod.container.id", id.as_str())]);
         Ok(cri::CreateContainerResponse { container_id: id.to_string() })
     }
 
@@ -35,6 +43,7 @@ impl Service {
         scope: Option<Realm>,
         request: cri::StartContainerRequest,
     ) -> Result<cri::StartContainerResponse> {
+        describe(&[("wasmpod.container.id", &request.container_id)]);
         self.runtime.start_container(scope, &request.container_id).await?;
         Ok(cri::StartContainerResponse {})
     }

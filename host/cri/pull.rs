@@ -16,6 +16,7 @@ use crate::proto::cri;
 use crate::proto::pod::pull_request;
 use crate::proto::pod::pull_response::Item;
 use crate::proto::pod::{PullDone, PullProgress, PullRequest, PullResponse};
+use crate::telemetry::trace::describe;
 
 /// Between two reports of a pull's progress.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -29,6 +30,7 @@ impl Service {
         let (metadata, _, request) = request.into_parts();
         let spec = request.image.unwrap_or_default();
         self.handler(&spec)?;
+        describe(&[("image", &spec.image)]);
         let wanted = Pull {
             name: spec.image.clone(),
             auth: request.auth.map(image::auth),

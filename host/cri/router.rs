@@ -1,10 +1,12 @@
-//! Sends each request to the gRPC service that its path names, and leaves a debug line for it.
+//! Sends each request to the gRPC service that its path names, counts and traces it, and leaves a
+//! debug line for it.
 //! tonic's own router would do that with axum, a web framework that nothing else here needs.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -14,6 +16,10 @@ use tonic::server::NamedService;
 use tonic::{Code, Status};
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
+
+use crate::proto::METHODS;
+use crate::telemetry::metrics;
+use crate::telemetry::trace::Call;
 
 type Boxed = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 type Reply = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -58,27 +64,77 @@ impl Service<Request<Body>> for Router {
     }
 
     fn call(&mut self, request: Request<Body>) -> Reply {
+        let (method, begun) = (known(request.uri().path()), Instant::now());
         let Some(service) = self.find(request.uri().path()) else {
             let status = Status::unimplemented(format!("no service at {}", request.uri().path()));
+            metrics().rpc(method, name(Code::Unimplemented), begun.elapsed());
             return Box::pin(std::future::ready(Ok(status.into_http())));
         };
-        if !tracing::enabled!(tracing::Level::DEBUG) {
-            return Box::pin(service.oneshot(request));
-        }
-        let (path, begun) = (request.uri().path().to_owned(), Instant::now());
+        let is_traced = TRACED.contains(&method.1);
+        let call = if is_traced { Call::begin(method, request.headers()) } else { None };
+        let path =
+            tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().path().to_owned());
         Box::pin(async move {
-            let response = service.oneshot(request).await?;
-            let took = begun.elapsed();
-            match failure(response.headers()) {
-                Some(status) => tracing::debug!(
-                    "{path} failed after {took:?}: {:?}: {}",
-                    status.code(),
-                    status.message()
-                ),
-                None => tracing::debug!("{path} took {took:?}"),
+            let answer = service.oneshot(request);
+            let response = match &call {
+                Some(call) => call.within(answer).await?,
+                None => answer.await?,
+            };
+            let (took, failed) = (begun.elapsed(), failure(response.headers()));
+            let code = name(failed.as_ref().map_or(Code::Ok, Status::code));
+            metrics().rpc(method, code, took);
+            if let Some(path) = path {
+                match &failed {
+                    Some(status) => tracing::debug!(
+                        "{path} failed after {took:?}: {code}: {}",
+                        status.message()
+                    ),
+                    None => tracing::debug!("{path} took {took:?}"),
+                }
+            }
+            if let Some(call) = call {
+                call.end(code, failed.map(|status| status.message().to_owned()));
             }
             Ok(response)
         })
+    }
+}
+
+/// The calls that make a pod's start.
+const TRACED: [&str; 4] = ["RunPodSandbox", "PullImage", "CreateContainer", "StartContainer"];
+
+/// The service and method of a path: what clients invent is unknown, so that these stay few.
+fn known(path: &str) -> (&'static str, &'static str) {
+    type Methods = HashMap<String, (&'static str, &'static str)>;
+    static KNOWN: LazyLock<Methods> = LazyLock::new(|| {
+        METHODS
+            .iter()
+            .map(|&(service, name)| (format!("/{service}/{name}"), (service, name)))
+            .collect()
+    });
+    KNOWN.get(path).copied().unwrap_or(("unknown", "unknown"))
+}
+
+/// A code's name, as gRPC's documents have it.
+fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "Ok",
+        Code::Cancelled => "Cancelled",
+        Code::Unknown => "Unknown",
+        Code::InvalidArgument => "InvalidArgument",
+        Code::DeadlineExceeded => "DeadlineExceeded",
+        Code::NotFound => "NotFound",
+        Code::AlreadyExists => "AlreadyExists",
+        Code::PermissionDenied => "PermissionDenied",
+        Code::ResourceExhausted => "ResourceExhausted",
+        Code::FailedPrecondition => "FailedPrecondition",
+        Code::Aborted => "Aborted",
+        Code::OutOfRange => "OutOfRange",
+        Code::Unimplemented => "Unimplemented",
+        Code::Internal => "Internal",
+        Code::Unavailable => "Unavailable",
+        Code::DataLoss => "DataLoss",
+        Code::Unauthenticated => "Unauthenticated",
     }
 }
 

@@ -10,6 +10,7 @@ use crate::model::resources::PodResources;
 use crate::model::sandbox::{Realm, Sandbox, SandboxState};
 use crate::proto::cri;
 use crate::runtime::{Filter, SandboxUsage};
+use crate::telemetry::trace::describe;
 
 impl Service {
     pub(super) async fn answer_run_pod_sandbox(
@@ -22,7 +23,15 @@ impl Service {
         security::sandbox(&config)?;
         let config = sandbox::config_from_cri(config)?;
         let realm = scope.unwrap_or(self.realm);
+        let name = &config.name;
+        describe(&[
+            ("k8s.pod.name", &name.name),
+            ("k8s.pod.uid", &name.uid),
+            ("k8s.namespace.name", &name.namespace),
+            ("wasmpod.handler", &request.runtime_handler),
+        ]);
         let id = self.runtime.run_sandbox(realm, &request.runtime_handler, config).await?;
+        describe(&[("wasmpod.sandbox.id", id.as_str())]);
         Ok(cri::RunPodSandboxResponse { pod_sandbox_id: id.to_string() })
     }
 

@@ -17,6 +17,7 @@ use crate::image::kind::Kind;
 use crate::image::plan::{LayerForm, Plan};
 use crate::image::progress::{Progress, Step};
 use crate::image::{ImageProgram, Search, lookup};
+use crate::telemetry::trace::carried;
 
 /// Programs of one image that get their machine code before somebody starts them: an image with
 /// more is a collection of tools, of which few are.
@@ -107,10 +108,10 @@ pub fn compile_ahead(codes: &Arc<CodeCache>, plan: &Plan, folders: &Folders) -> 
     let mut work = JoinSet::new();
     for digest in wasm_layers(plan) {
         let (codes, digest, file) = (codes.clone(), digest.clone(), folders.blob(digest));
-        work.spawn(async move {
+        work.spawn(carried(async move {
             // Whoever joins it hears what is wrong.
             let _ = codes.get(&digest, &file).await;
-        });
+        }));
     }
     work
 }
@@ -144,10 +145,10 @@ pub async fn compile(
     let mut work = JoinSet::new();
     for program in programs {
         let (codes, program) = (codes.clone(), program.clone());
-        work.spawn(async move {
+        work.spawn(carried(async move {
             let made = codes.get(&program.digest, &program.file).await;
             (program, made)
-        });
+        }));
     }
     let mut done = 0;
     while let Some(ended) = work.join_next().await {

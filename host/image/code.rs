@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use futures::FutureExt;
 use futures::future::{Shared, WeakShared};
@@ -19,6 +20,9 @@ use crate::image::folders::{Folders, bare, names, remove_tree, replace_file, syn
 use crate::image::kind::Kind;
 use crate::image::name::is_digest;
 use crate::image::{Code, CodeForm, blobs};
+use crate::telemetry::metrics;
+use crate::telemetry::metrics::Found;
+use crate::telemetry::trace::phase;
 
 type Work = Pin<Box<dyn Future<Output = Result<Code, Failure>> + Send>>;
 
@@ -69,6 +73,7 @@ impl CodeCache {
         }
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned();
         if let Some(code) = known {
+            metrics().code(Found::Hit);
             return Ok(code);
         }
         self.share(digest, file).await.map_err(Error::from)
@@ -167,15 +172,23 @@ impl CodeCache {
     async fn make(self: Arc<Self>, digest: &str, file: &Path) -> Result<Code, Failure> {
         let (cache, wanted) = (self.clone(), digest.to_owned());
         let code = match blocking(move || cache.check(&wanted)).await? {
-            Some(code) => code,
+            Some(code) => {
+                metrics().code(Found::Hit);
+                code
+            }
             None => {
+                metrics().code(Found::Miss);
                 let temporary =
                     self.folders.temporary().map_err(|e| Failure::Other(e.to_string()))?;
                 let kind = Kind::of_file(file).map_err(|e| Failure::Other(e.to_string()))?;
                 let form = kind
                     .wasm(&file.display().to_string())
                     .map_err(|e| Failure::Input(e.to_string()))?;
-                let footprint = self.compiler.compile(digest, file, &temporary.path).await?;
+                let begun = Instant::now();
+                let compiled = self.compiler.compile(digest, file, &temporary.path);
+                let compiled = phase("compile", &[("wasm.digest", digest)], compiled).await;
+                metrics().compile(&compiled, begun.elapsed());
+                let footprint = compiled?;
                 let (cache, wanted) = (self.clone(), digest.to_owned());
                 blocking(move || cache.publish(&wanted, (form, footprint), temporary)).await?
             }

@@ -1,6 +1,7 @@
 //! Runs compile children: one process per wasm file, at most one per CPU at a time, killed when
 //! nobody waits any more. Turns whatever becomes of a child into one sentence.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -30,6 +31,14 @@ pub enum Failure {
     Input(String),
     /// The child's or the machine's.
     Other(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Input(sentence) | Self::Other(sentence) => f.write_str(sentence),
+        }
+    }
 }
 
 impl From<Failure> for Error {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures::{StreamExt, TryStreamExt};
 use oci_spec::image::ImageIndex;
@@ -24,6 +25,8 @@ use crate::image::registry::{Auth, Document, Form, Registry, Session, Target, ab
 use crate::image::signature::Signatures;
 use crate::image::state::blocking;
 use crate::image::{Image, ImageStore};
+use crate::telemetry::metrics;
+use crate::telemetry::trace::phase;
 
 const MAX_INDEX_DEPTH: usize = 4;
 
@@ -111,8 +114,10 @@ impl ImageStore {
         let flight = self.remote.pulls.join(key, |told: watch::Sender<Arrival>| {
             let (store, auth) = (self.clone(), wanted.auth.clone());
             async move {
-                let shown = name.to_string();
-                store.fetch(name, auth, told).await.map_err(|error| about(error, &shown))
+                let (begun, shown) = (Instant::now(), name.to_string());
+                let fetched = store.fetch(name, auth, told).await;
+                metrics().pull(&fetched, begun.elapsed());
+                fetched.map_err(|error| about(error, &shown))
             }
         });
         Ok(Pulling { way: Way::Flight(flight) })
@@ -135,36 +140,17 @@ impl ImageStore {
         auth: Option<Auth>,
         told: watch::Sender<Arrival>,
     ) -> Result<Arc<Image>> {
-        let registry = &self.remote.registry;
-        let session = Arc::new(registry.session(&name, auth.as_ref()).await?);
-        let tag = name.tag.as_deref().unwrap_or_default();
-        let reference = name.digest.as_deref().unwrap_or(tag);
-        // Asked even for a digest: whether the caller may have it is the registry's to say.
-        if let Some(image) = self.get(&name.to_string())
-            && let Some(digest) = session.digest(reference).await?
-            && image.digests.contains(&format!("{}@{digest}", name.repository))
-        {
-            // The policy may have changed since it came.
-            self.remote.signatures.verify(&name, &digest, session.as_ref()).await?;
-            let tag = name.tagged();
-            if name.digest.is_none() && self.shared.index().is_by_hand(&tag) {
-                let shared = self.shared.clone();
-                let give = move || shared.change(|index| index.give_back(&tag, &shared.folders));
-                blocking(give).await?;
-                return self.need(&image.id);
-            }
-            return Ok(image);
-        }
-        let document = session.document(reference).await?;
-        self.remote.signatures.verify(&name, &document.digest, session.as_ref()).await?;
-        let bears = format!("{}@{}", name.repository, document.digest);
-        let (plan, texts) = choose(&session, document).await?;
+        let wanted = match phase("resolve", &[], self.resolve(&name, auth)).await? {
+            Meaning::There(image) => return Ok(image),
+            Meaning::New(wanted) => *wanted,
+        };
+        let Wanted { session, bears, plan, texts } = wanted;
         let hold = Arc::new(self.busy());
         let told = Arc::new(told);
         let target = Target {
             folders: self.shared.folders.clone(),
             hold: hold.clone(),
-            stall: registry.stall,
+            stall: self.remote.registry.stall,
         };
         let (folders, held) = (self.shared.folders.clone(), hold.clone());
         let texts = blocking(move || {
@@ -177,7 +163,8 @@ impl ImageStore {
             }
             Ok(())
         });
-        tokio::try_join!(self.layers(&session, &plan, (&target, &told)), texts)?;
+        let layers = self.layers(&session, &plan, (&target, &told));
+        phase("transfer", &[], async { tokio::try_join!(layers, texts) }).await?;
         drop(target);
         // Of its own only where a download that was given up still holds it.
         let busy = Arc::into_inner(hold).unwrap_or_else(|| self.busy());
@@ -199,7 +186,36 @@ impl ImageStore {
                 told.send_modify(|arrival| arrival.stage = stage);
             }),
         };
-        self.admit(busy, plan, admission).await
+        phase("admit", &[], self.admit(busy, plan, admission)).await
+    }
+
+    /// Which image a name means in its registry, and whether it is here already.
+    async fn resolve(&self, name: &Name, auth: Option<Auth>) -> Result<Meaning> {
+        let registry = &self.remote.registry;
+        let session = Arc::new(registry.session(name, auth.as_ref()).await?);
+        let tag = name.tag.as_deref().unwrap_or_default();
+        let reference = name.digest.as_deref().unwrap_or(tag);
+        // Asked even for a digest: whether the caller may have it is the registry's to say.
+        if let Some(image) = self.get(&name.to_string())
+            && let Some(digest) = session.digest(reference).await?
+            && image.digests.contains(&format!("{}@{digest}", name.repository))
+        {
+            // The policy may have changed since it came.
+            self.remote.signatures.verify(name, &digest, session.as_ref()).await?;
+            let tag = name.tagged();
+            if name.digest.is_none() && self.shared.index().is_by_hand(&tag) {
+                let shared = self.shared.clone();
+                let give = move || shared.change(|index| index.give_back(&tag, &shared.folders));
+                blocking(give).await?;
+                return self.need(&image.id).map(Meaning::There);
+            }
+            return Ok(Meaning::There(image));
+        }
+        let document = session.document(reference).await?;
+        self.remote.signatures.verify(name, &document.digest, session.as_ref()).await?;
+        let bears = format!("{}@{}", name.repository, document.digest);
+        let (plan, texts) = choose(&session, document).await?;
+        Ok(Meaning::New(Box::new(Wanted { session, bears, plan, texts })))
     }
 
     async fn layers(
@@ -234,6 +250,20 @@ impl ImageStore {
             .try_collect()
             .await
     }
+}
+
+/// What a name means in its registry.
+enum Meaning {
+    There(Arc<Image>),
+    New(Box<Wanted>),
+}
+
+struct Wanted {
+    session: Arc<Session>,
+    /// The name with its digest.
+    bears: String,
+    plan: Plan,
+    texts: Texts,
 }
 
 /// Small blobs that came whole.

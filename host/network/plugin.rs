@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
@@ -17,6 +17,8 @@ use super::result;
 use super::version::Version;
 use crate::config::NetworkConfig;
 use crate::error::{Error, Result};
+use crate::telemetry::metrics;
+use crate::telemetry::trace::phase;
 
 /// A result is not longer; host networks with thousands of routes stay below it.
 const STDOUT_MOST: usize = 1 << 20;
@@ -35,16 +37,22 @@ pub enum Verb {
     Version,
 }
 
-impl fmt::Display for Verb {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Verb {
+    fn name(self) -> &'static str {
+        match self {
             Self::Add => "ADD",
             Self::Check => "CHECK",
             Self::Del => "DEL",
             Self::Gc => "GC",
             Self::Status => "STATUS",
             Self::Version => "VERSION",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -161,6 +169,14 @@ impl Plugins {
     /// that names plugin, network and verb. One that takes longer than it may is killed with
     /// the processes that it began.
     pub async fn call(&self, call: &Call<'_>) -> Result<Vec<u8>> {
+        let (begun, verb) = (Instant::now(), call.verb.name());
+        let told = [("cni.plugin", call.kind), ("cni.verb", verb), ("cni.network", call.network)];
+        let outcome = phase("cni", &told, self.run(call)).await;
+        metrics().plugin((call.kind, verb), &outcome, begun.elapsed());
+        outcome
+    }
+
+    async fn run(&self, call: &Call<'_>) -> Result<Vec<u8>> {
         let path = self.find(call.network, call.kind)?;
         let limit = match call.verb {
             Verb::Status | Verb::Version => self.status_limit,

@@ -27,6 +27,7 @@ use crate::model::container::{
 use crate::model::ids::ContainerId;
 use crate::model::sandbox::{Sandbox, SandboxState};
 use crate::proto::shim as wire;
+use crate::telemetry::trace::phase;
 
 /// Programs of an image that its containers' guests may start.
 const MOST_PROGRAMS: usize = 32;
@@ -72,7 +73,8 @@ impl Runtime {
         // Containers of one sandbox are made side by side, but none while it is being stopped.
         let turn = self.records.turn(sandbox.id.as_str());
         let _turn = turn.operation.read().await;
-        self.records.change_passing(Change::AddContainer(container.clone())).await?;
+        let reserved = self.records.change_passing(Change::AddContainer(container.clone()));
+        phase("reserve", &[], reserved).await?;
         // Recorded first, then looked for: whoever removes the image does it the other way round.
         let mut needed = plan.volumes.iter().flatten().chain([&plan.image]);
         let placed = match needed.find(|image| self.images.get(&image.id).is_none()) {
@@ -114,7 +116,8 @@ impl Runtime {
             .network(&self.config.network, &launch.env)?;
         let log_path = launch::log_path(&sandbox.config, &config)?;
         let resources = launch::applied(&config.resources)?;
-        let code = self.images.code(&launch.program.digest, &launch.program.file).await?;
+        let code = self.images.code(&launch.program.digest, &launch.program.file);
+        let code = phase("code", &[], code).await?;
         let programs = self.other_programs(&image, &launch.program.digest).await;
         let container = Container {
             id,
@@ -182,9 +185,9 @@ impl Runtime {
         }
         self.make_sources(plan).await?;
         let created = Change::Container(container.id.clone(), ContainerVerb::Create);
-        let placed = self.create_in_shim(&shim, container, plan);
+        let placed = phase("shim", &[], self.create_in_shim(&shim, container, plan));
         let recorded = match tokio::join!(placed, self.records.foretell(created.clone())) {
-            (Ok(()), Ok(())) => self.records.change_passing(created).await,
+            (Ok(()), Ok(())) => phase("record", &[], self.records.change_passing(created)).await,
             (Err(error), _) | (_, Err(error)) => Err(error),
         };
         // A shim that died before the record said "created" was buried without this container.
@@ -246,13 +249,14 @@ impl Runtime {
         }
         self.records.change_passing(Change::Container(id.clone(), ContainerVerb::Start)).await?;
         let started = match shim {
-            Ok(shim) => shim.wire().start_container(by_id(&id)).await,
+            Ok(shim) => phase("shim", &[], shim.wire().start_container(by_id(&id))).await,
             Err(error) => return self.start_failed(&id, error).await,
         };
         match started {
             Ok(response) => {
                 let started_at = response.into_inner().started_at;
-                self.records.set_container(&id, ContainerVerb::Run { started_at }).await?;
+                let ran = self.records.set_container(&id, ContainerVerb::Run { started_at });
+                phase("record", &[], ran).await?;
                 if !chain.is_empty()
                     && let Some(container) = self.records.container(&id)
                 {

@@ -3,6 +3,7 @@
 
 mod adjusting;
 mod annotations;
+mod census;
 mod cgroup;
 mod change;
 mod client;
@@ -57,6 +58,7 @@ use crate::model::ids::{ContainerId, SandboxId};
 use crate::model::resources::{PodResources, Resources};
 use crate::model::sandbox::{Realm, Sandbox, SandboxConfig};
 use crate::network::Network;
+use crate::telemetry::trace;
 
 pub use crate::network::INTERFACE;
 pub use footprint::Size;
@@ -105,7 +107,7 @@ pub struct ExecOutput {
 async fn to_its_end<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
-    tokio::spawn(work)
+    tokio::spawn(trace::carried(work))
         .await
         .unwrap_or_else(|error| Err(Error::Internal(format!("an operation broke off: {error}"))))
 }

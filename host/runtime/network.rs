@@ -14,6 +14,7 @@ use crate::model::sandbox::{PortMapping, Realm, Sandbox, SandboxConfig, SandboxS
 use crate::network::{self, Attachments, PortsKeeper, Readiness};
 use crate::proto::shim as wire;
 use crate::proto::shim::create_sandbox_request::Network;
+use crate::telemetry::trace::phase;
 
 impl Runtime {
     /// Whether pods of a realm would get a network now.
@@ -40,7 +41,7 @@ impl Runtime {
         if self.network_mode(&sandbox.config) != Network::Own {
             return Ok(None);
         }
-        let attachments = self.network.attach(sandbox).await?;
+        let attachments = phase("network", &[], self.network.attach(sandbox)).await?;
         if let Some(attachments) = &attachments {
             let addresses = attachments.addresses.clone();
             // Durable with the record "ready", without which it means nothing.

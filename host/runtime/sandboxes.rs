@@ -24,6 +24,7 @@ use crate::model::handler::{Handler, ProcessPlace, StorePlace};
 use crate::model::ids::SandboxId;
 use crate::model::sandbox::{Realm, Sandbox, SandboxConfig, SandboxState, SandboxVerb};
 use crate::proto::shim as wire;
+use crate::telemetry::trace::phase;
 
 /// How many shims are asked for a place before giving up: one may be full, one may die.
 const PLACES: usize = 4;
@@ -50,7 +51,8 @@ impl Runtime {
             shim: None,
             addresses: Vec::new(),
         };
-        self.records.change_passing(Change::AddSandbox(sandbox.clone())).await?;
+        let reserved = self.records.change_passing(Change::AddSandbox(sandbox.clone()));
+        phase("reserve", &[], reserved).await?;
         if let Err(error) = self.place_sandbox(&sandbox, place, hostname).await {
             self.sweep(vec![self.folders.sandbox(&sandbox.id)]).await;
             self.records.change(vec![Change::ForgetSandbox(sandbox.id)]).await?;
@@ -107,7 +109,8 @@ impl Runtime {
             made.await
                 .unwrap_or_else(|_| Err(Error::Internal("making a layer panicked".to_owned())))
         };
-        let (made, seat) = tokio::join!(made, self.seat_sandbox(sandbox, place, &request));
+        let seat = phase("shim", &[], self.seat_sandbox(sandbox, place, &request));
+        let (made, seat) = tokio::join!(made, seat);
         let made = match (&seat, made) {
             (Ok(_), Ok(())) => self.chain()?.pod(Step::RunSandbox, sandbox).await,
             (_, made) => made,
@@ -246,7 +249,7 @@ impl Runtime {
         let shim = seat.shim().clone();
         let ready = SandboxVerb::Ready(shim.id.clone());
         let ready = Change::Sandbox(sandbox.id.clone(), ready);
-        let recorded = self.records.change_passing(ready).await;
+        let recorded = phase("record", &[], self.records.change_passing(ready)).await;
         // A shim that died before the record named it was buried without this sandbox.
         if recorded.is_ok() && self.shims.is_alive(&shim.id) {
             seat.keep();

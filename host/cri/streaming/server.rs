@@ -27,6 +27,7 @@ use super::{remote::SPDY_PROTOCOLS, spdy};
 use crate::error::{Error, Result};
 use crate::retry;
 use crate::runtime::{Runtime, Wanted};
+use crate::telemetry::metrics;
 
 /// A connection that has been upgraded.
 pub type Io = TokioIo<Upgraded>;
@@ -150,6 +151,7 @@ impl Streaming {
     }
 
     async fn speak(&self, io: Io, ticket: Ticket, speech: Speech) {
+        let _counted = metrics().session(ticket.place());
         match ticket {
             Ticket::Exec { container, argv, wanted } => {
                 let opening = self.runtime.open_exec(None, &container, (argv, wanted));

@@ -19,6 +19,7 @@ use super::session::{Session, Turn, missing};
 use crate::error::{Error, Result};
 use crate::image::blobs::{self, Blob, Expected, MAX_BLOB};
 use crate::image::folders::Folders;
+use crate::telemetry::metrics;
 
 /// Pieces on their way to the disk: some MiB at the most.
 const PIECES: usize = 4;
@@ -148,6 +149,7 @@ impl<'a> Arriving<'a> {
                 continue;
             }
             self.received += chunk.len() as u64;
+            metrics().pulled(chunk.len() as u64);
             if self.received > self.blob.size {
                 return Err(self.too_long(place));
             }
