@@ -1,6 +1,6 @@
 //! What containers and sandboxes use, under the names that cAdvisor gave these metrics and that
 //! dashboards ask for. A metric of cAdvisor's that nothing here measures is not described at all:
-//! guests have no page cache, swap, huge pages, throttling or load of their own.
+//! guests have no page cache, swap, huge pages or load of their own, and nobody counts throttling.
 
 use crate::model::container::{Container, ContainerState};
 use crate::model::sandbox::Sandbox;
