@@ -5,8 +5,9 @@
 #   NAME-p2.wasm    Rust for wasm32-wasip2 (a component)
 #   web.wasm        Rust, a component of WASI 0.2 that answers HTTP requests
 #   web-p3.wasm, p3-command.wasm  Rust, components of WASI 0.3
-#   env-inject.wasm, image-allowlist.wasm, plugin-probe.wasm
+#   audit, env-inject, exclusive-cpus, image-allowlist, numa-affinity, plugin-probe
 #                   Rust, lifecycle plugins: components with the guest SDK
+#   graceful.wasm   Rust, a container that asks the guest SDK for its own stop
 #   toolbox.wasm    Rust, the debugging shell, a component of WASI 0.2 (scripts/toolbox-image.sh
 #                   makes an image of it)
 #
@@ -66,7 +67,9 @@ eval "$export_line"
 rust wasm32-wasip1 ""
 rust wasm32-wasip2 "-p2"
 # Only components, and libraries to cargo: they have no p1 form, and names with underscores.
-for guest in p3-command toolbox web web-p3 env-inject image-allowlist plugin-probe; do
+for guest in p3-command toolbox web web-p3 \
+  audit env-inject exclusive-cpus graceful image-allowlist numa-affinity \
+  plugin-probe; do
   compile --package "$guest" --target wasm32-wasip2 --target-dir "$target/components"
   publish "$target/components/wasm32-wasip2/release/${guest//-/_}.wasm" "$guest.wasm"
 done

@@ -46,8 +46,8 @@ WASMPOD_FUZZ_SECONDS="${WASMPOD_FUZZ_SECONDS:-60}" CARGO_TARGET_DIR="$wasmpod_ca
 
 step the guest SDK and the example plugins, on a fake node
 CARGO_TARGET_DIR="$wasmpod_cache/examples-target" cargo test --locked --quiet \
-  --manifest-path examples/Cargo.toml --package wasmpod-guest --package env-inject \
-  --package image-allowlist
+  --manifest-path examples/Cargo.toml --package wasmpod-guest --package audit --package env-inject \
+  --package exclusive-cpus --package graceful --package image-allowlist --package numa-affinity
 
 step tests
 # Last, so that its closing lines close the run.
