@@ -39,10 +39,16 @@ if [ $# -eq 0 ] && [ "$(id -u)" = 0 ]; then
   unset CNI_PLUGINS
 fi
 
-step the toolbox, its parser against whatever text
-# Ten minutes of that: WASMPOD_FUZZ_SECONDS=600 cargo test --manifest-path examples/Cargo.toml -p toolbox
-WASMPOD_FUZZ_SECONDS="${WASMPOD_FUZZ_SECONDS:-60}" CARGO_TARGET_DIR="$wasmpod_cache/examples-target" \
-  cargo test --locked --quiet --manifest-path examples/Cargo.toml --package toolbox
+step the toolbox, its parser against whatever text, the streaming server against whatever clients
+# Ten minutes of each, with WASMPOD_FUZZ_SECONDS=600 in front:
+#   cargo test --manifest-path examples/Cargo.toml -p toolbox whatever
+#   cargo test --lib streaming::fuzz
+fuzz_seconds="${WASMPOD_FUZZ_SECONDS:-60}"
+WASMPOD_FUZZ_SECONDS="$fuzz_seconds" CARGO_TARGET_DIR="$wasmpod_cache/examples-target" \
+  cargo test --locked --quiet --manifest-path examples/Cargo.toml --package toolbox &
+toolbox=$!
+WASMPOD_FUZZ_SECONDS="$fuzz_seconds" cargo test --locked --quiet --lib streaming::fuzz
+wait "$toolbox"
 
 step the guest SDK and the example plugins, on a fake node
 CARGO_TARGET_DIR="$wasmpod_cache/examples-target" cargo test --locked --quiet \
@@ -51,4 +57,4 @@ CARGO_TARGET_DIR="$wasmpod_cache/examples-target" cargo test --locked --quiet \
 
 step tests
 # Last, so that its closing lines close the run.
-exec cargo test --locked --no-fail-fast "$@"
+exec env -u WASMPOD_FUZZ_SECONDS cargo test --locked --no-fail-fast "$@"

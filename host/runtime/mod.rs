@@ -33,6 +33,8 @@ mod sizes;
 mod stats;
 mod stop;
 mod streams;
+#[cfg(test)]
+pub mod streams_tests;
 mod sweep;
 mod user;
 

@@ -189,7 +189,10 @@ fn session(pipes: Pipes, control: Control) -> Session {
 
 /// Asks for a session and waits until it has begun.
 async fn begin(shim: &Shim, asked: Asked, pipes: &Pipes) -> Result<Control> {
-    let (mut outlet, mut inlet) = ask(shim, asked, pipes).await?;
+    control(ask(shim, asked, pipes).await?).await
+}
+
+async fn control((mut outlet, mut inlet): (Outlet, Inlet)) -> Result<Control> {
     // No limit: loading a program may wait for a slow disk, and who asked can go away.
     let early = match next(&mut inlet).await? {
         (Reply::Ended(exit), _) => Some(exit),
@@ -224,6 +227,10 @@ async fn ask(shim: &Shim, asked: Asked, pipes: &Pipes) -> Result<(Outlet, Inlet)
             path.display()
         ))
     })?;
+    request(stream, asked, pipes).await
+}
+
+async fn request(stream: UnixStream, asked: Asked, pipes: &Pipes) -> Result<(Outlet, Inlet)> {
     let (mut outlet, inlet) = halves(stream);
     let request = wire::SessionRequest { descriptors: pipes.streams.clone(), session: Some(asked) };
     let far: Vec<BorrowedFd<'_>> = pipes.far.iter().map(AsFd::as_fd).collect();
@@ -245,6 +252,15 @@ async fn next(inlet: &mut Inlet) -> Result<(Reply, Vec<OwnedFd>)> {
         Some(reply) => Ok((reply, descriptors)),
         None => Err(strange()),
     }
+}
+
+/// A session with whoever has the other end of `stream`, as with a shim.
+#[cfg(test)]
+pub async fn session_over(stream: UnixStream, wanted: Wanted) -> Result<Session> {
+    let pipes = Pipes::open(wanted)?;
+    let asked = Asked::Exec(wire::ExecSession::default());
+    let control = control(request(stream, asked, &pipes).await?).await?;
+    Ok(session(pipes, control))
 }
 
 fn silent() -> Error {

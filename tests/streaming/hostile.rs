@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use support::Daemon;
 
-use super::kit::{PIPES, exec_url, idle};
+use super::kit::{PIPES, all, exec, exec_url, idle, until};
 use crate::support;
 
 /// The address of a streaming URL, and its path.
@@ -80,4 +80,17 @@ async fn a_client_that_upgrades_and_talks_nonsense_is_dropped() {
     }
     assert_eq!(super::kit::exec_threads(&main), 0);
     assert_eq!(main.exec(&["probe", "say", "well"], 10).await.unwrap().stdout, b"well\n");
+}
+
+#[tokio::test]
+async fn a_session_on_which_nothing_moves_ends() {
+    let daemon = Daemon::start_with("[streaming]\nidle_seconds = 1\n").await;
+    let image = daemon.import("probe").await;
+    let main = idle(&daemon, &image).await;
+    let mut remote = exec(&main, &["probe", "say", "moving", "--", "idle"], PIPES).await;
+    until(remote.stdout.as_mut().unwrap(), "moving").await;
+    let ended = tokio::time::timeout(support::DEADLINE, all(&mut remote.status)).await;
+    assert!(ended.is_ok(), "the session goes on");
+    let gone = || (super::kit::exec_threads(&main) == 0).then_some(());
+    support::eventually("the program has gone", gone).await;
 }

@@ -11,13 +11,14 @@ use super::{spdy, websocket};
 
 /// Bytes of one connection that came and that nobody has taken yet. Until some are taken, the
 /// connection is not read.
-const WAITING: usize = 16 << 20;
+pub const WAITING: usize = 16 << 20;
 
 /// What a piece costs beside its bytes.
 const OVERHEAD: usize = 128;
 
-/// A piece that is shorter is copied, so that it does not keep a whole buffer.
-const WORTH_KEEPING: usize = 16 << 10;
+/// A piece that is shorter is copied, so that it does not keep a whole buffer: that may be of
+/// twice this size, so what waits takes twice [`WAITING`] of memory at most.
+const WORTH_KEEPING: usize = 64 << 10;
 
 /// Bytes that are carried in one piece.
 const PIECE: usize = 64 << 10;

@@ -8,6 +8,9 @@
 pub mod client;
 mod flow;
 mod forward;
+#[cfg(test)]
+mod fuzz;
+mod idle;
 mod remote;
 mod server;
 mod spdy;

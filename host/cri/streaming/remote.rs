@@ -7,10 +7,11 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
 
 use super::flow::{Inflow, Outflow};
 use super::{spdy, websocket};
@@ -54,6 +55,10 @@ pub struct Channels {
     stdout: Option<Outflow>,
     stderr: Option<Outflow>,
     error: Outflow,
+    /// The halves that the client reads and nothing is said on. They end with the program:
+    /// kubectl and crictl take the end of standard input's for the end of the program, and send
+    /// no more.
+    silent: Vec<Outflow>,
     form: Form,
     client: Client,
 }
@@ -90,6 +95,7 @@ impl Channels {
         let form = if protocol == "v4.channel.k8s.io" { Form::Status } else { Form::Text };
         let (mut stdin, mut sizes, mut stdout, mut stderr, mut error) =
             (None, None, None, None, None);
+        let mut silent = Vec::new();
         let all = async {
             loop {
                 let is_whole = error.is_some()
@@ -104,12 +110,11 @@ impl Channels {
                 match stream.headers.get("streamtype") {
                     Some("stdin") if wanted.stdin => {
                         stdin = Some(stream.inflow);
-                        // The client reads nothing there.
-                        let _ = stream.writer.finish().await;
+                        silent.push(Outflow::Spdy(stream.writer));
                     }
-                    Some("resize") => {
+                    Some("resize") if wanted.terminal && !is_old => {
                         sizes = Some(stream.inflow);
-                        let _ = stream.writer.finish().await;
+                        silent.push(Outflow::Spdy(stream.writer));
                     }
                     Some("stdout") if wanted.stdout => stdout = Some(stream.writer),
                     Some("stderr") if wanted.stderr => stderr = Some(stream.writer),
@@ -130,16 +135,20 @@ impl Channels {
             stdout: stdout.map(Outflow::Spdy),
             stderr: stderr.map(Outflow::Spdy),
             error: Outflow::Spdy(error),
+            silent,
             form,
             client: Client::Spdy(client),
         })
     }
 
-    pub async fn of_websocket(
-        stream: tokio_tungstenite::WebSocketStream<super::server::Io>,
+    pub async fn of_websocket<I>(
+        stream: WebSocketStream<I>,
         protocol: websocket::Protocol,
         wanted: Wanted,
-    ) -> Self {
+    ) -> Self
+    where
+        I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let (client, mut incoming) = websocket::channels(stream, protocol, &[STDIN, RESIZE]);
         let writer = |channel| Outflow::WebSocket(client.writer(channel));
         let mut channels = Self {
@@ -148,6 +157,7 @@ impl Channels {
             stdout: wanted.stdout.then(|| writer(STDOUT)),
             stderr: (wanted.stderr && !wanted.terminal).then(|| writer(STDERR)),
             error: writer(ERROR),
+            silent: Vec::new(),
             form: if protocol.status { Form::Status } else { Form::Text },
             client: Client::WebSocket(client),
         };
@@ -190,7 +200,8 @@ pub async fn serve(
     if !told.is_empty() {
         let _ = error.send(told.into()).await;
     }
-    for outflow in [channels.stdout, channels.stderr].into_iter().flatten() {
+    let outputs = [channels.stdout, channels.stderr].into_iter().flatten();
+    for outflow in outputs.chain(channels.silent) {
         outflow.finish().await;
     }
     error.finish().await;

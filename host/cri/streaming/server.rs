@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::forward::{self, Target};
+use super::idle::Idle;
 use super::remote::{self, Channels, Ending};
 use super::tickets::{Ticket, Tickets};
 use super::websocket::{self, Tunnel};
@@ -30,12 +31,15 @@ use crate::runtime::{Runtime, Wanted};
 use crate::telemetry::metrics;
 
 /// A connection that has been upgraded.
-pub type Io = TokioIo<Upgraded>;
+pub type Io = Idle<TokioIo<Upgraded>>;
 
 type Answer = Response<Full<Bytes>>;
 
 /// Connections at once.
 const MOST: usize = 4096;
+
+/// A year: instants have an end.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// How long a client may take to send its request.
 const REQUEST: Duration = Duration::from_secs(10);
@@ -120,8 +124,18 @@ impl Streaming {
         }
         let Ok((request, ticket, speech)) = to_serve.await else { return };
         match hyper::upgrade::on(request).await {
-            Ok(io) => self.speak(TokioIo::new(io), ticket, speech).await,
+            Ok(io) => {
+                let io = Idle::new(TokioIo::new(io), self.most_idle());
+                self.speak(io, ticket, speech).await;
+            }
             Err(error) => tracing::debug!(%error, "a streaming client left before its upgrade"),
+        }
+    }
+
+    fn most_idle(&self) -> Duration {
+        match self.runtime.config().streaming.idle_seconds {
+            0 => FOR_EVER,
+            seconds => Duration::from_secs(seconds).min(FOR_EVER),
         }
     }
 

@@ -14,7 +14,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -26,6 +27,10 @@ const LARGEST: usize = 4 << 20;
 
 /// Messages that wait to be written.
 const UNWRITTEN: usize = 16;
+
+/// How long what a client has sent may find no taker before the client is asked whether it is
+/// there: its going would not be read.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// How long a client may take to close after everything has been said.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -105,13 +110,24 @@ where
     let (sink, messages) = stream.split();
     let (out, to_write) = mpsc::channel(UNWRITTEN);
     let (tell_gone, gone) = watch::channel(false);
+    let (cut, is_cut) = oneshot::channel();
+    let reader = Reader { protocol, sources, out: out.downgrade() };
     tokio::spawn(async move {
-        if let Err(error) = read_all(messages, sources, protocol).await {
-            tracing::debug!(%error, "a client's connection ends");
+        tokio::select! {
+            read = reader.run(messages) => if let Err(error) = read {
+                tracing::debug!(%error, "a client's connection ends");
+            },
+            Ok(()) = is_cut => {}
         }
         tell_gone.send_replace(true);
     });
-    tokio::spawn(write_all(sink, to_write));
+    tokio::spawn(async move {
+        if let Err(error) = write_all(sink, to_write).await {
+            tracing::debug!(%error, "a client takes no more");
+            // The reader may have gone already.
+            let _ = cut.send(());
+        }
+    });
     (Connection { protocol, out, gone }, inflows)
 }
 
@@ -130,7 +146,7 @@ impl Connection {
     /// Says goodbye and waits until the client has closed the connection.
     pub async fn close(self) {
         let _ = self.out.send(Message::Close(None)).await;
-        let _ = tokio::time::timeout(FAREWELL, self.gone()).await;
+        let _ = timeout(FAREWELL, self.gone()).await;
     }
 }
 
@@ -176,36 +192,49 @@ fn parse(form: Form, message: Message) -> Option<(u8, Bytes)> {
     }
 }
 
-async fn read_all<I: AsyncRead + AsyncWrite + Unpin>(
-    mut messages: SplitStream<WebSocketStream<I>>,
-    mut sources: HashMap<u8, Source>,
+struct Reader {
     protocol: Protocol,
-) -> Result<(), Error> {
-    while let Some(message) = messages.next().await {
-        let Some((channel, bytes)) = parse(protocol.form, message?) else { continue };
-        if channel == CLOSE && protocol.halves {
-            if let Some(source) = bytes.first().and_then(|channel| sources.remove(channel)) {
-                source.end();
+    sources: HashMap<u8, Source>,
+    out: mpsc::WeakSender<Message>,
+}
+
+impl Reader {
+    async fn run<I: AsyncRead + AsyncWrite + Unpin>(
+        mut self,
+        mut messages: SplitStream<WebSocketStream<I>>,
+    ) -> Result<(), Error> {
+        while let Some(message) = messages.next().await {
+            let Some((channel, bytes)) = parse(self.protocol.form, message?) else { continue };
+            if channel == CLOSE && self.protocol.halves {
+                if let Some(source) = bytes.first().and_then(|ended| self.sources.remove(ended)) {
+                    source.end();
+                }
+            } else if let Some(source) = self.sources.get(&channel) {
+                let mut putting = std::pin::pin!(source.put(bytes));
+                while timeout(PROBE, putting.as_mut()).await.is_err() {
+                    if let Some(out) = self.out.upgrade() {
+                        // Where much waits to be written, that tells.
+                        let _ = out.try_send(Message::Ping(Bytes::new()));
+                    }
+                }
             }
-        } else if let Some(source) = sources.get(&channel) {
-            source.put(bytes).await;
         }
+        Ok(())
     }
-    Ok(())
 }
 
 async fn write_all<I: AsyncRead + AsyncWrite + Unpin>(
     mut sink: SplitSink<WebSocketStream<I>, Message>,
     mut to_write: mpsc::Receiver<Message>,
-) {
+) -> Result<(), Error> {
     while let Some(message) = to_write.recv().await {
         let is_last = matches!(message, Message::Close(_));
-        // The reader tells when the client has gone.
-        if sink.send(message).await.is_err() || is_last {
-            return;
+        sink.send(message).await?;
+        if is_last {
+            return Ok(());
         }
     }
-    let _ = sink.close().await;
+    sink.close().await
 }
 
 /// Binary messages as one stream of bytes, whatever their borders.

@@ -1,28 +1,31 @@
 //! One connection: a task that reads and a task that writes, and the streams between them.
 
-use std::collections::{HashMap, VecDeque};
-use std::io::{self, IoSlice};
+use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::{mpsc, watch};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use super::Fault;
 use super::frame::{self, Control, HEAD, Head, Last, Reset};
-use super::headers::{Headers, Packer, Unpacker};
+use super::headers::{Headers, Unpacker};
+use super::writing::{Out, UNWRITTEN, write_all};
 use crate::cri::streaming::flow::{Broken, Inflow, Source, Waiting};
 
 /// Bytes read at a time.
 const READ: usize = 128 << 10;
 
-/// Frames that wait to be written, each with a piece of one stream.
-const UNWRITTEN: usize = 16;
-
 /// Streams that a peer may have open at once.
 const MOST_STREAMS: usize = 2048;
+
+/// How long what a peer has sent may find no taker before the peer is asked whether it is there:
+/// its going would not be read.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// How long a peer may take to close a connection on which everything has been said.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -60,16 +63,6 @@ pub struct Writer {
     is_finished: bool,
 }
 
-/// What the writing task is to send.
-enum Out {
-    SynStream(u32, Headers),
-    SynReply(u32),
-    Data(u32, Last, Bytes),
-    Frame(Vec<u8>),
-    /// Nothing follows.
-    Close,
-}
-
 /// Begins to speak SPDY on `io`. The streams that the peer opens come out of the receiver, which
 /// ends with the connection.
 pub fn start(
@@ -92,15 +85,21 @@ pub fn start(
         streams: HashMap::new(),
         newest: 0,
     };
+    let (cut, is_cut) = oneshot::channel();
     tokio::spawn(async move {
-        if let Err(error) = reader.run(read).await {
-            tracing::debug!(%error, "a client's connection ends");
+        tokio::select! {
+            read = reader.run(read) => if let Err(error) = read {
+                tracing::debug!(%error, "a client's connection ends");
+            },
+            Ok(()) = is_cut => {}
         }
         tell_gone.send_replace(true);
     });
     tokio::spawn(async move {
         if let Err(error) = write_all(write, to_write).await {
             tracing::debug!(%error, "a client takes no more");
+            // The reader may have gone already.
+            let _ = cut.send(());
         }
     });
     let next = tokio::sync::Mutex::new(if role == Role::Client { 1 } else { 2 });
@@ -133,7 +132,7 @@ impl Connection {
     pub async fn close(self) {
         let _ = self.out.send(Out::Frame(frame::go_away(0))).await;
         let _ = self.out.send(Out::Close).await;
-        let _ = tokio::time::timeout(FAREWELL, self.gone()).await;
+        let _ = timeout(FAREWELL, self.gone()).await;
     }
 }
 
@@ -243,7 +242,14 @@ impl Reader {
         self.note_own();
         let Some(entry) = self.streams.get_mut(&stream) else { return };
         if let Some(source) = &entry.source {
-            source.put(piece).await;
+            let mut putting = std::pin::pin!(source.put(piece));
+            while timeout(PROBE, putting.as_mut()).await.is_err() {
+                if let Some(out) = self.out.upgrade() {
+                    // The numbers of its own pings; where much waits to be written, that tells.
+                    let id = if self.role == Role::Client { 1 } else { 2 };
+                    let _ = out.try_send(Out::Frame(frame::ping(id)));
+                }
+            }
         }
         if last == Last::Yes
             && let Some(source) = entry.source.take()
@@ -319,76 +325,6 @@ impl Reader {
             self.streams.insert(stream, Entry { source: Some(source), reset });
         }
     }
-}
-
-/// What is to be written next, as one write.
-#[derive(Default)]
-struct Batch(VecDeque<Bytes>);
-
-impl Buf for Batch {
-    fn remaining(&self) -> usize {
-        self.0.iter().map(Bytes::len).sum()
-    }
-
-    fn chunk(&self) -> &[u8] {
-        self.0.front().map_or(&[], |bytes| bytes)
-    }
-
-    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let pairs = slices.iter_mut().zip(&self.0);
-        pairs.map(|(slice, bytes)| *slice = IoSlice::new(bytes)).count()
-    }
-
-    fn advance(&mut self, mut count: usize) {
-        while let Some(first) = self.0.front_mut() {
-            if first.len() > count {
-                return first.advance(count);
-            }
-            count -= first.len();
-            self.0.pop_front();
-        }
-    }
-}
-
-async fn write_all<I: AsyncWrite>(
-    mut write: WriteHalf<I>,
-    mut to_write: mpsc::Receiver<Out>,
-) -> io::Result<()> {
-    let mut packer = Packer::new();
-    let (mut outs, mut batch) = (Vec::new(), Batch::default());
-    while to_write.recv_many(&mut outs, UNWRITTEN).await > 0 {
-        let mut is_last = false;
-        for out in outs.drain(..) {
-            let frame = match out {
-                Out::SynStream(stream, headers) => {
-                    frame::syn_stream(stream, Last::No, &packer.pack(&headers))
-                }
-                Out::SynReply(stream) => {
-                    frame::syn_reply(stream, &packer.pack(&Headers::default()))
-                }
-                Out::Data(stream, last, bytes) => {
-                    let head = frame::data_head(stream, last, bytes.len());
-                    batch.0.push_back(Bytes::copy_from_slice(&head));
-                    if !bytes.is_empty() {
-                        batch.0.push_back(bytes);
-                    }
-                    continue;
-                }
-                Out::Frame(frame) => frame,
-                Out::Close => {
-                    is_last = true;
-                    break;
-                }
-            };
-            batch.0.push_back(frame.into());
-        }
-        write.write_all_buf(&mut batch).await?;
-        write.flush().await?;
-        if is_last {
-            break;
-        }
-    }
-    write.shutdown().await
 }
 
 #[cfg(test)]

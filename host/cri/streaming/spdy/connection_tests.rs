@@ -1,8 +1,10 @@
 //! Tests of one connection.
 
 use proptest::prelude::*;
+use tokio::io::AsyncWriteExt;
 
 use super::*;
+use crate::cri::streaming::spdy::headers::Packer;
 
 fn pair() -> ((Connection, mpsc::Receiver<Stream>), (Connection, mpsc::Receiver<Stream>)) {
     let (one, other) = tokio::io::duplex(64 << 10);

@@ -6,7 +6,7 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 use super::Fault;
 
 /// Bytes of one unpacked block; what Kubernetes sends has about a hundred.
-const LARGEST: usize = 64 << 10;
+const LARGEST: usize = 16 << 10;
 
 /// Pairs in one block.
 const MOST_PAIRS: usize = 128;
@@ -88,7 +88,7 @@ impl Unpacker {
                 Err(_) => return Err(Fault("a header block that is no zlib")),
             }
             if plain.len() >= LARGEST {
-                return Err(Fault("a header block that unpacks to more than 64 KiB"));
+                return Err(Fault("a header block that unpacks to more than 16 KiB"));
             }
             if rest.is_empty() && plain.len() < plain.capacity() {
                 return parse(&plain);
@@ -205,7 +205,7 @@ mod tests {
         let block = Packer::new().pack(&bomb);
         assert!(block.len() < 64 << 10);
         let error = Unpacker::new().unpack(&block).unwrap_err();
-        assert!(error.to_string().contains("64 KiB"), "{error}");
+        assert!(error.to_string().contains("16 KiB"), "{error}");
     }
 
     #[test]

@@ -6,8 +6,9 @@
 //! want.
 
 mod connection;
-mod frame;
-mod headers;
+pub(super) mod frame;
+pub(super) mod headers;
+mod writing;
 
 pub use connection::{Connection, Role, Stream, Writer, start};
 pub use headers::Headers;
