@@ -56,7 +56,8 @@ async fn many(table: &mut Table, count: usize) {
     lists(table, &mut target, count).await;
 }
 
-async fn idle(target: &mut Target, image: &str, network: NamespaceMode) {
+/// A pod with a container that does nothing.
+pub async fn idle(target: &mut Target, image: &str, network: NamespaceMode) {
     let sandbox = target.sandbox(network);
     let pod = target.run(&sandbox).await;
     let mut config = container("idle", image);
@@ -68,14 +69,9 @@ async fn idle(target: &mut Target, image: &str, network: NamespaceMode) {
 /// CPU that daemon and shims use while nothing is asked of them, in percent of one core.
 async fn cpu(table: &mut Table, daemon: &Daemon, count: usize) {
     const SECONDS: f64 = 5.0;
-    let ticks = || -> u64 {
-        let mut pids = daemon.shims();
-        pids.push(daemon.pid());
-        pids.into_iter().map(ticks_of).sum()
-    };
-    let before = ticks();
+    let before = ticks(daemon);
     tokio::time::sleep(std::time::Duration::from_secs_f64(SECONDS)).await;
-    let used = (ticks() - before) as f64 / 100.0 / SECONDS * 100.0;
+    let used = (ticks(daemon) - before) as f64 / 100.0 / SECONDS * 100.0;
     table.at_most(format!("{count} idle pods, CPU of daemon and shims"), used, 0.5, "%");
 }
 
@@ -125,6 +121,13 @@ fn available() -> u64 {
 fn value(text: &str, key: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("0");
     line.trim().trim_end_matches("kB").trim().parse().unwrap()
+}
+
+/// Hundredths of a second of CPU time, of a daemon and its shims.
+pub fn ticks(daemon: &Daemon) -> u64 {
+    let mut pids = daemon.shims();
+    pids.push(daemon.pid());
+    pids.into_iter().map(ticks_of).sum()
 }
 
 /// Hundredths of a second of CPU time, its threads' included.

@@ -12,10 +12,12 @@ mod kit;
 mod latency;
 mod network;
 mod pinning;
+mod polls;
 mod pulls;
 mod services;
 mod stop;
 mod store;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 mod table;
@@ -38,11 +40,13 @@ mod registry {
 
 use table::Table;
 
-const ALL: [&str; 11] = [
+const ALL: [&str; 13] = [
     "latency",
     "exec",
+    "streams",
     "throughput",
     "idle",
+    "polls",
     "stop",
     "files",
     "pulls",
@@ -74,6 +78,8 @@ async fn main() {
             "latency" => latency::measure(&mut table).await,
             "exec" => exec::measure(&mut table).await,
             "throughput" => throughput::measure(&mut table).await,
+            "streams" => streams::measure(&mut table).await,
+            "polls" => polls::measure(&mut table).await,
             "idle" => idle::measure(&mut table).await,
             "network" => network::measure(&mut table).await,
             "stop" => stop::measure(&mut table).await,

@@ -2,8 +2,8 @@
 # Builds wasmpod and measures it; prints a table.
 #
 #   tests/bench/run.sh               everything
-#   tests/bench/run.sh latency stop  only these: latency throughput idle stop files network pulls
-#                                    store services pinning
+#   tests/bench/run.sh latency stop  only these: latency exec streams throughput idle polls stop
+#                                    files network pulls store services pinning
 #
 # As root for pods with a network namespace of their own. Best on an idle machine.
 #
