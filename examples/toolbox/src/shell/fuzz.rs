@@ -18,12 +18,13 @@ const PIECES: [&str; 74] = [
     "x", "x=", "y", "f()", "@", "*", "~", "[", "]", "a b", "é", "echo", "-", "=",
 ];
 
-const SCRIPTS: [&str; 7] = [
+const SCRIPTS: [&str; 8] = [
     "if a; then b; elif c; then d; else e; fi\n",
     "for x in a 'b c' \"$d\"; do echo ${x:-y} & done | cat\n",
     "case $x in (a|b) c;; *) d; esac >out 2>&1\n",
     "f() { while read a; do echo \"$(( a + 1 ))\"; done; }\n",
     "cat <<E | tr a b && cat <<'F'\n$x `y`\nE\nraw $z\nF\n",
+    "cat <<E\n`a`\\\nE\nb\nE\n",
     "x=$(echo \"${y%%.*}\" | sed 's/a/b/') y=2 ! cmd ~/x \\\"\n",
     "{ (a; b); } >/dev/null || until c; do d; done\n",
 ];

@@ -48,7 +48,7 @@ impl Parser {
             None => self.line_end(),
         };
         let mut at = self.documents.map_or(line_end + 1, |(_, after)| after);
-        let mut body = String::new();
+        let (mut body, mut goes_on) = (String::new(), false);
         loop {
             let rest = self.text.get(at..).unwrap_or_default();
             if rest.is_empty() {
@@ -58,9 +58,12 @@ impl Parser {
             let line: String = rest.iter().take(length).collect();
             at = (at + length + 1).min(self.text.len());
             let line = if sign == "<<-" { line.trim_start_matches('\t') } else { &line };
-            if line == end {
+            // The line before goes on in this one, which is no end then.
+            if line == end && !goes_on {
                 break;
             }
+            let slashes = line.chars().rev().take_while(|letter| *letter == '\\').count();
+            goes_on = !is_quoted && slashes % 2 == 1;
             body.push_str(line);
             body.push('\n');
         }
