@@ -1,10 +1,12 @@
-//! cri-tools' own conformance suite against a daemon of ours. Every image that it asks for comes
+//! cri-tools' own conformance suite against a daemon of ours: its specs one after the other, those
+//! of streaming over WebSockets as well, and all of them eight at once. Every image that it asks for comes
 //! from a real registry on loopback, through the mirror configuration: the toolbox under the
 //! names that the suite has for busybox, nginx and its test images.
 //! tests/conformance/expected.txt names every spec that does not pass, and why; any difference
 //! fails. What the suite said is left at $WASMPOD_CONFORMANCE_REPORT, where that is set.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,10 +19,10 @@ use crate::support::{Daemon, root_for};
 /// programs (words of scripts/toolbox-image.sh).
 const IMAGES: [(&str, &[&str]); 19] = [
     ("e2e-test-images/busybox:1.29-2", &[]),
-    ("e2e-test-images/nginx:1.14-2", &["--cmd=httpd -f -p 80 -h /www", "/www/index.html"]),
+    ("e2e-test-images/nginx:1.14-2", &["--cmd=httpd -f -v -p 80 -h /www", "/www/index.html"]),
     (
         "k8s-staging-cri-tools/hostnet-nginx-amd64:latest",
-        &["--cmd=httpd -f -p 12003 -h /www", "/www/index.html"],
+        &["--cmd=httpd -f -v -p 12003 -h /www", "/www/index.html"],
     ),
     ("k8s-staging-cri-tools/test-image-user-uid:latest", &["--user=1002"]),
     ("k8s-staging-cri-tools/test-image-user-username:latest", &["--user=www-data"]),
@@ -38,7 +40,7 @@ const IMAGES: [(&str, &[&str]); 19] = [
     ("k8s-staging-cri-tools/test-image-tags:3", &["IMAGE=tags"]),
     (
         "e2e-test-images/httpd:2.4.39-4",
-        &["--cmd=httpd -f -p 80 -h /www", "/www/index.html", "IMAGE=httpd"],
+        &["--cmd=httpd -f -v -p 80 -h /www", "/www/index.html", "IMAGE=httpd"],
     ),
     ("pause:3.9", &["IMAGE=pause"]),
 ];
@@ -78,15 +80,39 @@ impl Spec {
     }
 }
 
-/// critest, built once per machine; `None`, loudly, where that is not possible.
-fn program() -> Option<PathBuf> {
+/// A way to run the suite.
+struct Mode {
+    name: &'static str,
+    words: &'static [&'static str],
+    /// What the names of the specs begin with that are run.
+    prefix: &'static str,
+}
+
+const MODES: [Mode; 3] = [
+    Mode { name: "one by one", words: &[], prefix: "" },
+    Mode {
+        name: "over WebSockets",
+        words: &[
+            "--websocket-exec",
+            "--websocket-attach",
+            "--websocket-portforward",
+            "--ginkgo.focus=Streaming",
+        ],
+        prefix: "Streaming > ",
+    },
+    Mode { name: "eight at once", words: &["--parallel=8"], prefix: "" },
+];
+
+/// The folder of critest and ginkgo, built once per machine; `None`, loudly, where that is not
+/// possible.
+fn programs() -> Option<PathBuf> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/build-cri-tools.sh");
-    let built = Command::new(script).arg("critest").output().unwrap();
+    let built = Command::new(script).args(["critest", "ginkgo"]).output().unwrap();
     if !built.status.success() {
         eprintln!("SKIPPED: critest: {}", String::from_utf8_lossy(&built.stderr));
         return None;
     }
-    Some(Path::new(String::from_utf8(built.stdout).unwrap().trim()).join("critest"))
+    Some(PathBuf::from(String::from_utf8(built.stdout).unwrap().trim()))
 }
 
 /// Fills the registry through a daemon that only pushes.
@@ -110,34 +136,48 @@ async fn fill(registry: &Server, scratch: &Path) {
 }
 
 /// Runs the suite and gives every spec that did not pass, with why.
-fn failing(program: &Path, daemon: &Daemon, words: &[&str]) -> BTreeMap<String, String> {
-    let report = daemon.path().join("report.json");
+fn failing(programs: &Path, daemon: &Daemon, mode: &Mode) -> BTreeMap<String, String> {
     let socket = format!("unix://{}", daemon.listen().display());
-    let output = Command::new(program)
+    let own = folder();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let added = std::env::var("WASMPOD_CRITEST").unwrap_or_default();
+    let output = Command::new(programs.join("critest"))
         .arg(format!("--runtime-endpoint={socket}"))
         .arg(format!("--image-endpoint={socket}"))
-        .arg(format!("--ginkgo.json-report={}", report.display()))
+        .arg("--ginkgo.json-report=report.json")
         .args(["--ginkgo.no-color", "--ginkgo.silence-skips", "--config=/nonexistent"])
-        .args(words)
+        .args(mode.words)
+        .args(added.split_whitespace())
+        .env("PATH", format!("{}:{path}", programs.display()))
+        .env("TMPDIR", own.path())
+        .current_dir(own.path())
         .output()
         .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
     if let Some(kept) = std::env::var_os("WASMPOD_CONFORMANCE_REPORT") {
-        std::fs::write(kept, &output.stdout).unwrap();
+        let mut kept = std::fs::OpenOptions::new().create(true).append(true).open(kept).unwrap();
+        writeln!(kept, "=== {}\n{said}", mode.name).unwrap();
     }
-    let told = std::fs::read(&report).unwrap_or_else(|_| {
-        panic!("critest made no report: {}", String::from_utf8_lossy(&output.stdout))
-    });
-    let suites: Vec<Suite> = serde_json::from_slice(&told).unwrap();
+    let report = report(own.path()).unwrap_or_else(|| panic!("critest made no report: {said}"));
+    let suites: Vec<Suite> = serde_json::from_str(&report).unwrap();
     let specs = suites.into_iter().flat_map(|suite| suite.spec_reports);
     let specs: Vec<Spec> = specs.filter(|spec| spec.leaf_node_type == "It").collect();
     assert!(specs.len() > 100, "critest knows {} specs only", specs.len());
-    let others = specs.iter().filter(|spec| spec.state != "passed");
+    let is_asked_for = |spec: &&Spec| spec.name().starts_with(mode.prefix);
+    let others = specs.iter().filter(is_asked_for).filter(|spec| spec.state != "passed");
     others
         .map(|spec| {
             let why = spec.failure.message.lines().next().unwrap_or_default();
             (spec.name(), format!("{}: {why}", spec.state))
         })
         .collect()
+}
+
+/// In the folder, or in one that critest makes there for ginkgo.
+fn report(folder: &Path) -> Option<String> {
+    let inner = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut places = inner.chain([folder.to_owned()]).map(|place| place.join("report.json"));
+    places.find_map(|place| std::fs::read_to_string(place).ok())
 }
 
 /// The specs that are known not to pass: "STATE | SPEC | WHY".
@@ -159,7 +199,7 @@ async fn critest_passes_but_for_what_is_expected() {
     if !is_there() || !crate::network::kit::possible() || !root_for("critest") {
         return;
     }
-    let Some(program) = program() else { return };
+    let Some(programs) = programs() else { return };
     let scratch = folder();
     let registry = Server::start(scratch.path(), Guard::Nothing).await;
     fill(&registry, scratch.path()).await;
@@ -175,22 +215,26 @@ async fn critest_passes_but_for_what_is_expected() {
         net.configuration(),
         registry.host
     );
-    let daemon = Daemon::start_with(&configuration).await;
-    let words: Vec<String> = std::env::var("WASMPOD_CRITEST")
-        .map(|words| words.split(' ').map(str::to_owned).collect())
-        .unwrap_or_default();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let found = tokio::task::block_in_place(|| failing(&program, &daemon, &words));
     let expected = expected();
     let mut differences = Vec::new();
-    for (spec, told) in &found {
-        match expected.get(spec) {
-            Some(state) if told.starts_with(state.as_str()) => {}
-            _ => differences.push(format!("{spec}\n    {told}")),
+    for mode in MODES {
+        let daemon = Daemon::start_with(&configuration).await;
+        let begun = std::time::Instant::now();
+        let found = tokio::task::block_in_place(|| failing(&programs, &daemon, &mode));
+        eprintln!("critest {}: {:?}", mode.name, begun.elapsed());
+        for (spec, told) in &found {
+            match expected.get(spec) {
+                Some(state) if told.starts_with(state.as_str()) => {}
+                _ => differences.push(format!("{}: {spec}\n    {told}", mode.name)),
+            }
         }
+        let asked_for = expected.keys().filter(|spec| spec.starts_with(mode.prefix));
+        differences.extend(
+            asked_for
+                .filter(|spec| !found.contains_key(*spec))
+                .map(|spec| format!("{}: {spec}\n    passes, although not expected to", mode.name)),
+        );
     }
-    let better = expected.keys().filter(|spec| !found.contains_key(*spec));
-    differences.extend(better.map(|spec| format!("{spec}\n    passes, although not expected to")));
     assert!(
         differences.is_empty(),
         "{} differences:\n{}",

@@ -52,7 +52,7 @@ async fn exec_finds_its_programs_after_the_containers_own() {
     })
     .await;
     gives(&main, &["echo", "-n", "hello"], "hello").await;
-    gives(&main, &["/bin/sh", "-c", "echo $0 $GREETING; pwd"], "sh hello there\n/tmp\n").await;
+    gives(&main, &["/bin/sh", "-c", "echo $0 $GREETING; pwd"], "/bin/sh hello there\n/tmp\n").await;
     gives(&main, &["true"], "").await;
     assert_eq!(run(&main, &["false"]).await.0, 1);
     // The container's own goes first.
@@ -93,6 +93,7 @@ async fn the_shell_and_the_tools_do_what_people_type() {
         ("f() { echo \"$1-$#\"; return 3; }; f 'a b' c || echo $?", "a b-2\n3\n"),
         ("cd /tmp && echo one > f && echo two >> f && cat < f && wc -l < f", "one\ntwo\n2\n"),
         ("cat <<E\n$((6*7)) ${X:-unset}\nE", "42 unset\n"),
+        ("cat <<E\na\\\nE\nb\nE", "aE\nb\n"),
         ("touch /frozen/x 2>&1 | grep -q \"Read-only file system\" && echo told", "told\n"),
         ("cat /nothing 2>&1 || true", "cat: /nothing: No such file or directory\n"),
         ("nosuch 2>/dev/null; echo $?; /frozen 2>/dev/null; echo $?", "127\n126\n"),

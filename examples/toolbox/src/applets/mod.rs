@@ -39,6 +39,8 @@ use crate::sys;
 
 /// One run of a tool.
 pub struct Call {
+    /// As it was called, a path perhaps.
+    pub called: String,
     pub name: String,
     pub arguments: Vec<String>,
     pub input: Stream,
@@ -189,6 +191,7 @@ pub fn base(path: &str) -> &str {
 pub fn run(applet: Applet, called: &str, arguments: &[String], with: &Surroundings) -> u8 {
     let [input, output, errors] = with.streams.clone();
     let mut call = Call {
+        called: called.to_owned(),
         name: base(called).to_owned(),
         arguments: arguments.to_vec(),
         input,

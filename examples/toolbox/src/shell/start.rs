@@ -9,7 +9,7 @@ use crate::sys::{self, File, Mode};
 /// The `sh` applet.
 pub fn main(call: &mut Call) -> Outcome {
     let streams = [call.input.clone(), call.out.stream().clone(), call.errors.clone()];
-    let mut shell = Shell::new(&call.name, streams, &call.cwd, &call.environment);
+    let mut shell = Shell::new(&call.called, streams, &call.cwd, &call.environment);
     let (mut command, mut from_input, mut interactive) = (false, false, false);
     let mut used = 0;
     while let Some(argument) = call.arguments.get(used) {
@@ -34,7 +34,7 @@ pub fn main(call: &mut Call) -> Outcome {
     let mut rest = call.arguments.get(used..).unwrap_or_default().iter().cloned();
     if command {
         let text = rest.next().ok_or_else(|| ("-c: a command is missing".to_owned(), 2))?;
-        shell.name = rest.next().unwrap_or(call.name.clone());
+        shell.name = rest.next().unwrap_or(call.called.clone());
         shell.arguments = rest.collect();
         return Ok(shell.script(&text));
     }

@@ -18,6 +18,9 @@ pub fn httpd(call: &mut Call) -> Outcome {
     let address = addresses(host, number(port)?)?.remove(0);
     let listener =
         Listener::open(address).map_err(|error| format!("{address}: {}", sys::text(&error)))?;
+    if given.has('v') {
+        call.complain(&format!("listening on {address}"));
+    }
     let folder = call.path(given.value('h').unwrap_or("."));
     loop {
         let connection = listener.accept()?;

@@ -52,6 +52,9 @@ pub fn nc(call: &mut Call) -> Outcome {
         let address = addresses(host, port)?.remove(0);
         let listener =
             Listener::open(address).map_err(|e| format!("{address}: {}", sys::text(&e)))?;
+        if given.has('v') {
+            call.complain(&format!("listening on {address}"));
+        }
         listener.accept()?.relay(&mut call.out)?;
         return Ok(0);
     }
