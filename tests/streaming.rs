@@ -7,3 +7,4 @@ mod exec;
 mod hostile;
 pub mod kit;
 mod ports;
+mod tools;

@@ -87,7 +87,8 @@ impl Input {
 }
 
 /// Carries what comes out of the pipe `from` to `to`, which never blocks, until either ends;
-/// `seen` sees it first. Inside a tokio runtime.
+/// `seen` sees it once `to` has taken what it takes at once: a terminal that gets its interrupt
+/// key throws away what it has to show, and that is not to be what comes after. Inside a tokio runtime.
 pub async fn feed(from: OwnedFd, to: OwnedFd, mut seen: impl FnMut(&[u8])) -> io::Result<()> {
     let mut from = pipe::Receiver::from_owned_fd(from)?;
     // SAFETY: an OwnedFd's descriptor stays open and the same for as long as the OwnedFd lives.
@@ -100,7 +101,10 @@ pub async fn feed(from: OwnedFd, to: OwnedFd, mut seen: impl FnMut(&[u8])) -> io
         if rest.is_empty() {
             return Ok(());
         }
+        // What it does not take, or why, the writes below find out.
+        let taken = rustix::io::write(to.get_ref(), rest).unwrap_or(0);
         seen(rest);
+        rest = rest.get(taken..).unwrap_or_default();
         while !rest.is_empty() {
             let written = to
                 .async_io(Interest::WRITABLE, |fd| match rustix::io::write(fd.as_fd(), rest) {

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,12 @@ pub struct Kill {
     stage: watch::Sender<Stage>,
     sleepers: (Mutex<()>, Condvar),
     threads: Mutex<HashSet<i32>>,
+    /// What its end counts as.
+    signal: AtomicU32,
 }
+
+/// What an end counts as that nobody has said more of.
+const SIGKILL: u32 = 9;
 
 /// How near its end a guest is. It only ever goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +45,7 @@ impl Kill {
             stage: watch::Sender::new(Stage::Wanted),
             sleepers: (Mutex::new(()), Condvar::new()),
             threads: Mutex::new(HashSet::new()),
+            signal: AtomicU32::new(SIGKILL),
         }
     }
 
@@ -70,6 +77,17 @@ impl Kill {
         drop(self.sleepers.0.lock().unwrap_or_else(PoisonError::into_inner));
         self.sleepers.1.notify_all();
         self.interrupt();
+    }
+
+    /// As [`Kill::kill`], and says by which signal.
+    pub fn kill_by(&self, signal: u32) {
+        self.signal.store(signal, Ordering::Relaxed);
+        self.kill();
+    }
+
+    /// What a kill counts as.
+    pub fn signal(&self) -> u32 {
+        self.signal.load(Ordering::Relaxed)
     }
 
     /// Sends the wake-up signal to every thread that may be in a system call for this guest, and

@@ -168,6 +168,7 @@ async fn run(
     } else {
         (direct(ends, &kill), None)
     };
+    let (own, own_kill) = (container.clone(), kill.clone());
     let (tell_begun, is_begun) = oneshot::channel();
     let spec = ExecSpec {
         code: asked.code.map(convert::code).transpose()?,
@@ -197,7 +198,9 @@ async fn run(
                 (None, _) => caller = None,
             },
             () = interrupted.notified() => {
-                is_interrupted = caller.take().is_some();
+                if !own.sandbox.processes.interrupt(&own_kill) {
+                    is_interrupted = caller.take().is_some();
+                }
             }
             ended = &mut program => break ended,
         }
@@ -343,7 +346,8 @@ fn type_into(
     Ok(tokio::spawn(async move {
         let _attachment = attachment;
         let interrupt = |bytes: &[u8]| {
-            if terminal.as_ref().is_some_and(|terminal| terminal.is_interrupted_by(bytes)) {
+            let key = terminal.as_ref().is_some_and(|terminal| terminal.is_interrupted_by(bytes));
+            if key && !container.sandbox.processes.interrupt(&container.kill) {
                 let container = container.clone();
                 tokio::spawn(async move { container.stop(INTERRUPT).await });
             }

@@ -111,6 +111,55 @@ async fn the_interrupt_key_ends_what_runs_in_a_terminal() {
 }
 
 #[tokio::test]
+async fn the_interrupt_key_ends_what_a_shell_waits_for_and_not_the_shell() {
+    let configuration = format!("[exec]\ntoolbox = {:?}\n", support::guest("toolbox"));
+    let daemon = Daemon::start_with(&configuration).await;
+    let image = daemon.import("probe").await;
+    let main = idle(&daemon, &image).await;
+    let mut ran = exec(&main, &["sh"], TERMINAL).await;
+    let (mut stdin, mut screen) = (ran.stdin.take().unwrap(), ran.stdout.take().unwrap());
+    let mut type_in = async |text: &'static str| stdin.send(text.into()).await.unwrap();
+    let processes = async |wanted: &str| {
+        let asked = format!("pgrep -f '{wanted}' | wc -l");
+        let told = main.exec(&["sh", "-c", &asked], 10).await.unwrap();
+        String::from_utf8_lossy(&told.stdout).trim().parse::<usize>().unwrap()
+    };
+    for (typed, wanted, count) in [
+        ("sleep 4321\r", "^sleep 4321", 1),
+        ("sleep 4322 | cat | sleep 4322; echo never-$((1+1))\r", "^sleep 4322", 2),
+        ("while true; do sleep 4323; done\r", "^sleep 4323", 1),
+    ] {
+        type_in(typed).await;
+        support::eventually_async("it runs", || async {
+            (processes(wanted).await == count).then_some(())
+        })
+        .await;
+        type_in("\x03").await;
+        support::eventually_async("it is gone", || async {
+            (processes(wanted).await == 0).then_some(())
+        })
+        .await;
+        type_in("echo status-$?\r").await;
+        let shown = until(&mut screen, "status-130").await;
+        assert!(!shown.contains("never-2"), "{shown}");
+    }
+    // What runs in the background goes on.
+    type_in("sleep 4324 & sleep 4325\r").await;
+    support::eventually_async("both run", || async {
+        (processes("^sleep 432[45]").await == 2).then_some(())
+    })
+    .await;
+    type_in("\x03").await;
+    support::eventually_async("one is gone", || async {
+        (processes("^sleep 4325").await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(processes("^sleep 4324").await, 1);
+    type_in("exit 7\r").await;
+    assert_eq!(ended(&mut ran).await, Ok(7));
+}
+
+#[tokio::test]
 async fn a_terminal_has_the_size_that_its_client_tells() {
     let daemon = Daemon::start().await;
     let image = daemon.import("probe").await;

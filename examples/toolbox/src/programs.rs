@@ -74,6 +74,27 @@ pub fn run(argv: &[String], surroundings: &Surroundings, teller: &str) -> u8 {
     }
 }
 
+/// As [`run`], the toolbox's own programs as processes where that is possible: the interrupt key
+/// then ends what runs, and not the shell.
+pub fn run_apart(argv: &[String], surroundings: &Surroundings, teller: &str) -> u8 {
+    let Surroundings { streams: [input, out, errors], cwd, environment } = surroundings;
+    let path = environment.iter().find(|(name, _)| name == "PATH");
+    let name = argv.first().map_or("", String::as_str);
+    let found = find(name, cwd, path.map(|(_, value)| value.as_str()));
+    // A file would be read to its end for a process.
+    let is_shared = !matches!(input, Stream::File(_) | Stream::Memory(_));
+    if let Found::Applet(_) = found
+        && !QUICK.contains(&name)
+        && is_shared
+    {
+        let what = sys::Start { file: None, arguments: argv, cwd, environment };
+        if let Ok(child) = sys::spawn(&what, [input, out, errors], None) {
+            return child.wait();
+        }
+    }
+    run(argv, surroundings, teller)
+}
+
 fn tell(surroundings: &Surroundings, text: &str) {
     let [_, _, errors] = &surroundings.streams;
     // Nobody is left to tell.

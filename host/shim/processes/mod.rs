@@ -32,9 +32,6 @@ use crate::engine::THREAD_STACK;
 use crate::error::{Error, Result};
 use crate::model::container::Reason;
 
-/// The signal that a kill counts as.
-const SIGKILL: u32 = 9;
-
 /// One that runs, from its own side. Its number and its children go with the last reference.
 pub struct Process {
     pub id: u32,
@@ -74,6 +71,7 @@ impl Process {
             arguments: begin.arguments.to_vec(),
             kill: begin.kill.clone(),
             is_started: false,
+            is_foreground: true,
         };
         let id = container.sandbox.processes.enter(entry, None).ok()?;
         Some(Arc::new(Self::numbered(id, container, begin)))
@@ -135,6 +133,7 @@ impl Process {
         let kill = Arc::new(Kill::new(container.host.engine.clone()));
         let session = container.sessions.begin(kill.clone()).ok_or_else(ending)?;
         let parts = container.parts()?;
+        let is_foreground = !matches!(command.stdin, Input::Nothing);
         let held = match &command.stdin {
             Input::Bytes(bytes) => bytes.len() as u64,
             _ => 0,
@@ -171,6 +170,7 @@ impl Process {
             arguments: command.arguments.clone(),
             kill: kill.clone(),
             is_started: true,
+            is_foreground,
         };
         let id = container.sandbox.processes.enter(entry, Some(container.spec.limits.processes))?;
         let run = Run {
@@ -201,7 +201,7 @@ impl Process {
                         };
                         run_program(loaded, (&own, context))
                     }
-                    Err(_) => ending::exit_of(Ended::Killed, SIGKILL).code,
+                    Err(_) => ending::exit_of(Ended::Killed, own_kill.signal()).code,
                 };
                 // Its children end with it, and its root waits for the session, which goes last.
                 drop((process, own_kill, parts, held));
@@ -227,14 +227,14 @@ fn run_program(
     let ended = match loaded {
         Ok(Loaded::Ready(program)) => match container.act() {
             Ok(_acting) => match catch_unwind(AssertUnwindSafe(|| program.run(context))) {
-                Ok(ended) => ending::exit_of(ended, SIGKILL),
+                Ok(ended) => ending::exit_of(ended, kill.signal()),
                 Err(panic) => ending::host_fault(&*panic),
             },
-            Err(error) => ending::exit_of(Ended::NotStarted(error.to_string()), SIGKILL),
+            Err(error) => ending::exit_of(Ended::NotStarted(error.to_string()), 0),
         },
-        Ok(Loaded::Unlinkable(sentence)) => ending::exit_of(Ended::NotStarted(sentence), SIGKILL),
-        Ok(Loaded::TooLarge(sentence)) => ending::exit_of(Ended::OutOfMemory(sentence), SIGKILL),
-        Err(error) => ending::exit_of(Ended::NotStarted(error.to_string()), SIGKILL),
+        Ok(Loaded::Unlinkable(sentence)) => ending::exit_of(Ended::NotStarted(sentence), 0),
+        Ok(Loaded::TooLarge(sentence)) => ending::exit_of(Ended::OutOfMemory(sentence), 0),
+        Err(error) => ending::exit_of(Ended::NotStarted(error.to_string()), 0),
     };
     let failed = ended.reason != Reason::Completed && !kill.is_killed();
     if failed && !ended.message.is_empty() {

@@ -12,6 +12,8 @@ use crate::shim::{cpu, lock};
 /// Letters of a container's id that are shown.
 const SHORT: usize = 12;
 
+const SIGINT: u32 = 2;
+
 /// The processes of one pod.
 #[derive(Default)]
 pub struct Table(Mutex<Numbers>);
@@ -29,6 +31,8 @@ pub struct Entry {
     pub kill: Arc<Kill>,
     /// Whether a guest started it: those are bounded.
     pub is_started: bool,
+    /// Whether its parent's interrupt key ends it instead of the parent.
+    pub is_foreground: bool,
 }
 
 /// What is told of a process.
@@ -102,6 +106,23 @@ impl Table {
             }
         };
         numbers.live.iter().map(info).collect()
+    }
+
+    /// Ends what the process of this switch has in the foreground, as the interrupt key does;
+    /// false when there is nothing.
+    pub fn interrupt(&self, of: &Arc<Kill>) -> bool {
+        let ended: Vec<Arc<Kill>> = {
+            let numbers = lock(&self.0);
+            let own = numbers.live.iter().find(|(_, entry)| Arc::ptr_eq(&entry.kill, of));
+            let Some((&own, _)) = own else { return false };
+            let is_child = |entry: &&Entry| entry.parent == own && entry.is_foreground;
+            numbers.live.values().filter(is_child).map(|child| child.kill.clone()).collect()
+        };
+        for kill in &ended {
+            kill.kill_by(SIGINT);
+            kill.interrupt();
+        }
+        !ended.is_empty()
     }
 
     /// Ends a process of a container.

@@ -88,6 +88,8 @@ pub struct Shell {
     /// Where a stage of a pipeline writes: when nobody reads it any more, the stage is over.
     pipe: Option<Stream>,
     pub interactive: bool,
+    /// Whether a person's terminal interrupts what this shell or the one around it runs.
+    pub is_watched: bool,
 }
 
 impl Shell {
@@ -133,6 +135,7 @@ impl Shell {
             substituted: None,
             pipe: Some(Stream::Stdout),
             interactive: false,
+            is_watched: false,
         };
         // It may be another program's.
         let pwd = Variable { value: Some(cwd.to_owned()), exported: true, readonly: false };

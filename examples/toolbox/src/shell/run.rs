@@ -15,6 +15,8 @@ const DEEPEST: u32 = 200;
 
 /// As a process that SIGPIPE ended.
 pub const BROKEN_PIPE: u8 = 141;
+/// The exit status of what the interrupt key has ended.
+const INTERRUPTED: u8 = 130;
 
 impl Shell {
     /// Runs a subshell's commands until it ends, however that is.
@@ -98,7 +100,10 @@ impl Shell {
 
     fn stages(&mut self, stages: &[Command]) -> Ran {
         if let Some(ran) = programs::concurrently(self, stages) {
-            return ran;
+            return match ran {
+                Ok(INTERRUPTED) if self.is_watched => Err(Stop::Abort(INTERRUPTED)),
+                ran => ran,
+            };
         }
         let mut input = self.stream(0);
         let (mut status, mut worst) = (0, 0);
@@ -312,7 +317,11 @@ impl Shell {
             cwd: self.cwd.clone(),
             environment: self.environment(),
         };
-        let status = programs::run(argv, &surroundings, &self.name);
+        let run = if self.is_watched { programs::run_apart } else { programs::run };
+        let status = run(argv, &surroundings, &self.name);
+        if self.is_watched && status == INTERRUPTED {
+            return Err(Stop::Abort(INTERRUPTED));
+        }
         let is_over = self.pipe.as_ref().is_some_and(|pipe| pipe.is(&self.stream(1)));
         if status == BROKEN_PIPE && is_over {
             return Err(Stop::Exit(BROKEN_PIPE));

@@ -48,6 +48,7 @@ pub fn main(call: &mut Call) -> Outcome {
     }
     shell.arguments = rest.collect();
     shell.interactive = interactive || call.input.is_terminal();
+    shell.is_watched = shell.interactive;
     Ok(shell.lines())
 }
 
