@@ -17,7 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::flow::{Broken, Inflow, Source, Waiting};
@@ -145,7 +146,9 @@ impl Connection {
 
     /// Says goodbye and waits until the client has closed the connection.
     pub async fn close(self) {
-        let _ = self.out.send(Message::Close(None)).await;
+        // Without a code Kubernetes' clients take it for a failure.
+        let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        let _ = self.out.send(Message::Close(Some(normal))).await;
         let _ = timeout(FAREWELL, self.gone()).await;
     }
 }
