@@ -16,9 +16,19 @@ pub const THREAD_STACK: usize = WASM_STACK + (1 << 20);
 /// 128 TiB, and several of its mappings.
 pub const MOST_MEMORIES: usize = 64;
 
+/// How a program's memories get their first contents. Machine code is made for one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contents {
+    /// The pages of its file, mapped privately: an instance costs what it touches, whatever the
+    /// size of its data, and some calls that stop the process's other threads.
+    Mapped,
+    /// Copied into each new memory, which may be one that an instance before has left.
+    Copied,
+}
+
 /// Settings that machine code depends on. Modules run with epoch interruption, so that any
 /// guest can be ended from outside.
-pub fn config() -> Config {
+pub fn config(contents: Contents) -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -27,21 +37,50 @@ pub fn config() -> Config {
         .wasm_component_model(true)
         .wasm_component_model_async(true)
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
-        .native_unwind_info(false);
+        .native_unwind_info(false)
+        .memory_init_cow(contents == Contents::Mapped);
     config
 }
 
-/// An engine with [`config`]. The error is wasmtime's own: the host cannot run wasm at all.
+/// An engine of mapped contents. The error is wasmtime's own: the host cannot run wasm at all.
 pub fn new() -> wasmtime::Result<Engine> {
-    Engine::new(&config())
+    Engine::new(&config(Contents::Mapped))
 }
 
-/// What machine code must have been made under to be loaded by `engine`: wasmtime's version,
-/// settings and the CPU's features, as 16 hex digits. Names the cache's folder.
+/// The engines of a process that runs programs: each program belongs to one of them.
+#[derive(Clone)]
+pub struct Engines {
+    pub mapped: Engine,
+    pub copied: Engine,
+}
+
+impl Engines {
+    /// Guests of either come to where they can be ended, or yield.
+    pub fn increment_epoch(&self) {
+        self.mapped.increment_epoch();
+        self.copied.increment_epoch();
+    }
+}
+
+#[cfg(test)]
+impl Engines {
+    /// As [`config`] alone makes them.
+    pub fn plain() -> Self {
+        let engine = |contents| Engine::new(&config(contents)).unwrap();
+        Self { mapped: engine(Contents::Mapped), copied: engine(Contents::Copied) }
+    }
+}
+
+/// Changes with the rule by which programs belong to one engine or the other.
+const RULE: u32 = 1;
+
+/// What machine code must have been made under to be loaded: wasmtime's version, settings and the
+/// CPU's features, as 16 hex digits. `engine` is one of mapped contents. Names the cache's folder.
 pub fn compatibility(engine: &Engine) -> String {
     // A fixed hasher: the name has to be the same in every process of every run.
     #[allow(deprecated)]
     let mut hasher = std::hash::SipHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
+    RULE.hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }

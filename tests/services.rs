@@ -130,6 +130,30 @@ async fn connections_at_once_are_served_by_a_thread_for_each_cpu() {
 }
 
 #[tokio::test]
+async fn more_requests_at_once_than_memories_are_kept_are_answered_and_none_sees_another_s() {
+    let daemon = Daemon::start().await;
+    let (web, port) = serve(&daemon, "web", "").await;
+    let at = port.at();
+    for _ in 0..2 {
+        let slow: Vec<_> = (0..40).map(|_| tokio::spawn(get(at, "/slow"))).collect();
+        for slow in slow {
+            assert_eq!(slow.await.unwrap().body, "slow\n");
+        }
+        let counts: Vec<_> = (0..40).map(|_| tokio::spawn(get(at, "/count"))).collect();
+        for count in counts {
+            assert_eq!(count.await.unwrap().body, "1\n");
+        }
+    }
+    // A kill ends what spins, beside connections that wait.
+    let _waiting: Vec<_> = (0..8).map(|_| TcpStream::connect(at).unwrap()).collect();
+    let spins = tokio::task::spawn_blocking(move || call(at, "GET /spin", b""));
+    web.says("asked for /spin").await;
+    web.stop(0).await;
+    assert_eq!(web.exit().await.exit_code, 137);
+    assert!(!spins.await.unwrap().is_ok_and(|answer| answer.status != 0));
+}
+
+#[tokio::test]
 async fn instances_are_shared_as_far_as_the_annotation_says() {
     let daemon = Daemon::start().await;
     let (_web, port) = serve(&daemon, "web", ",reuse=3").await;

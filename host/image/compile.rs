@@ -2,6 +2,7 @@
 //! in a process of its own, because the compiler meets hostile code here: whatever becomes of
 //! this process, the daemon sees an exit status and a line.
 
+mod contents;
 mod footprint;
 mod proposals;
 
@@ -10,6 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, Rlimit, nice, setrlimit};
+use wasmtime::Engine;
 
 use crate::engine;
 use crate::error::{Error, Result};
@@ -67,7 +69,7 @@ pub fn run(job: &Job) -> Result<u64> {
 fn precompile(bytes: &[u8]) -> Result<(Vec<u8>, u64)> {
     let form = Kind::of(bytes).wasm("it")?;
     proposals::check(bytes).map_err(Error::Invalid)?;
-    let engine = engine::new()
+    let engine = Engine::new(&engine::config(contents::of(bytes)))
         .map_err(|error| Error::Internal(format!("setting up the compiler: {error:#}")))?;
     let code = match form {
         CodeForm::Module => engine.precompile_module(bytes),

@@ -99,7 +99,7 @@ impl Container {
         let stuck = Stuck::default();
         let container = Self {
             ledger: Arc::new(Ledger::new(memory, spec.limits.descriptors, spec.limits.handles)),
-            kill: Arc::new(Kill::new(host.engine.clone())),
+            kill: Arc::new(Kill::new(host.engines.clone())),
             guard: Arc::new(Guard::new(spec.network.policy.clone(), sandbox.loopback())),
             control: Control::new(
                 (spec.id.clone(), sandbox.cpus.clone()),

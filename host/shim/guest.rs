@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use wasmtime::{Engine, GcHeapOutOfMemory, Store, UpdateDeadline, WasmBacktrace};
+use wasmtime::component::Component;
+use wasmtime::{GcHeapOutOfMemory, Store, UpdateDeadline, WasmBacktrace};
 
 use super::cpu::Control;
 use super::kill::{Kill, Killed};
@@ -17,6 +18,7 @@ use super::processes::Process;
 use super::ticker::Ticker;
 use super::wasi::fs::Root;
 use super::wasi::{component, http, p1, p2, p3};
+use crate::engine::Engines;
 use crate::error::cut;
 use crate::model::service::ServiceOptions;
 use crate::model::sockets::Listen;
@@ -215,19 +217,21 @@ impl Kind {
     /// # Safety
     /// `path` names a file that this wasmpod's compile child wrote, unchanged since.
     #[allow(unsafe_code)]
-    pub unsafe fn load(engine: &Engine, path: &Path, form: Form) -> Result<Self, LoadError> {
+    pub unsafe fn load(engines: &Engines, path: &Path, form: Form) -> Result<Self, LoadError> {
         match form {
             Form::Module => {
                 // SAFETY: the caller's contract.
-                let module = unsafe { wasmtime::Module::deserialize_file(engine, path) }
+                let module = unsafe { wasmtime::Module::deserialize_file(&engines.mapped, path) }
                     .map_err(LoadError::Code)?;
-                p1::Program::link(engine, &module).map(Self::P1).map_err(LoadError::Link)
+                p1::Program::link(&engines.mapped, &module).map(Self::P1).map_err(LoadError::Link)
             }
             Form::Component => {
                 // SAFETY: the caller's contract.
-                let component =
-                    unsafe { wasmtime::component::Component::deserialize_file(engine, path) }
-                        .map_err(LoadError::Code)?;
+                let load = |engine| unsafe { Component::deserialize_file(engine, path) };
+                // Code is for one of them; the other refuses it by what its first bytes say.
+                let component = load(&engines.mapped).or_else(|_| load(&engines.copied));
+                let component = component.map_err(LoadError::Code)?;
+                let engine = component.engine();
                 let exports = component::exports(engine, &component);
                 let has = |name: &str| exports.iter().any(|export| export.starts_with(name));
                 let linked = if has(p3::COMMAND) {
@@ -307,7 +311,7 @@ mod tests {
 
     /// What is said of the trap that a module's `run` ends in.
     fn trap_of(wat: &str) -> String {
-        let engine = Engine::default();
+        let engine = wasmtime::Engine::default();
         let module = wasmtime::Module::new(&engine, wat::parse_str(wat).unwrap()).unwrap();
         let mut store = Store::new(&engine, ());
         let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();

@@ -3,17 +3,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use wasmtime::Engine;
-
 use super::cpu::Means;
 use super::exits::Exits;
 use super::namespace::Privilege;
 use super::programs::Programs;
 use super::ticker::Ticker;
 use super::wasi::fs::Devices;
+use crate::engine::Engines;
 
 pub struct Host {
-    pub engine: Engine,
+    pub engines: Engines,
     pub programs: Programs,
     /// For guests that share a thread.
     pub ticker: Arc<Ticker>,

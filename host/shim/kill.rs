@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::engine::Engines;
 use tokio::sync::watch;
-use wasmtime::Engine;
 
 /// Shared by a guest's thread and whoever may end it.
 pub struct Kill {
-    engine: Engine,
+    engines: Engines,
     stage: watch::Sender<Stage>,
     sleepers: (Mutex<()>, Condvar),
     threads: Mutex<HashSet<i32>>,
@@ -39,9 +39,9 @@ enum Stage {
 pub struct Killed;
 
 impl Kill {
-    pub fn new(engine: Engine) -> Self {
+    pub fn new(engines: Engines) -> Self {
         Self {
-            engine,
+            engines,
             stage: watch::Sender::new(Stage::Wanted),
             sleepers: (Mutex::new(()), Condvar::new()),
             threads: Mutex::new(HashSet::new()),
@@ -93,7 +93,7 @@ impl Kill {
     /// Sends the wake-up signal to every thread that may be in a system call for this guest, and
     /// moves the epoch on for one that was just re-arming its deadline.
     pub fn interrupt(&self) {
-        self.engine.increment_epoch();
+        self.engines.increment_epoch();
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for &tid in threads.iter() {
             // SAFETY: tgkill takes plain numbers; the tids are this process's own and cannot

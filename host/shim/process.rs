@@ -19,6 +19,7 @@ use super::connections::LONELY;
 use super::cpu::Means;
 use super::exits::Exits;
 use super::host::Host;
+use super::memories::Memories;
 use super::programs::Programs;
 use super::registry::Registry;
 use super::server::Server;
@@ -26,6 +27,7 @@ use super::stacks::Stacks;
 use super::ticker::Ticker;
 use super::wasi::fs::Devices;
 use super::{connections, cpu, kill, mounts, namespace, streaming};
+use crate::engine::{Contents, Engines};
 use crate::error::{Error, Result};
 use crate::model::cpu_time::CpuControl;
 use crate::proto::shim::shim_server::ShimServer;
@@ -98,21 +100,27 @@ pub(super) fn prepare(dir: &Path, cpu_control: CpuControl) -> Result<Host> {
     let devices = Devices::make(&dev).map_err(Error::io("making the devices"))?;
     kill::install_wake_signal();
     cpu::install_beat_signal();
-    let mut config = crate::engine::config();
-    config.with_host_stack(Arc::new(Stacks));
-    let engine = Engine::new(&config)
+    let engines = engines()
         .map_err(|error| Error::Internal(format!("this machine cannot run wasm: {error:#}")))?;
     Ok(Host {
-        programs: Programs::new(engine.clone()),
-        means: Means::new(cpu_control, &engine),
-        ticker: Ticker::new(engine.clone()),
-        engine,
+        programs: Programs::new(engines.clone()),
+        means: Means::new(cpu_control, &engines),
+        ticker: Ticker::new(engines.clone()),
+        engines,
         exits: Arc::new(Exits::open(dir)?),
         devices: Arc::new(devices),
         privilege,
         dev,
         roots,
     })
+}
+
+fn engines() -> wasmtime::Result<Engines> {
+    let mut mapped = crate::engine::config(Contents::Mapped);
+    mapped.with_host_stack(Arc::new(Stacks));
+    let mut copied = crate::engine::config(Contents::Copied);
+    copied.with_host_stack(Arc::new(Stacks)).with_host_memory(Arc::new(Memories));
+    Ok(Engines { mapped: Engine::new(&mapped)?, copied: Engine::new(&copied)? })
 }
 
 pub(super) async fn serve(

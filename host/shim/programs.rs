@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
-use wasmtime::Engine;
 
 use super::guest::{Form, Kind, LoadError, Program};
 use super::ledger::{Ledger, Taken};
 use super::lock;
+use crate::engine::Engines;
 use crate::error::{Error, Result};
 
 /// Programs that nothing runs are kept up to this many.
@@ -52,7 +52,7 @@ pub enum Loaded {
 }
 
 pub struct Programs {
-    engine: Engine,
+    engines: Engines,
     shelf: Mutex<Shelf>,
     /// Somebody has let go of a program.
     released: Notify,
@@ -73,8 +73,8 @@ struct Slot {
 }
 
 impl Programs {
-    pub fn new(engine: Engine) -> Self {
-        Self { engine, shelf: Mutex::default(), released: Notify::new() }
+    pub fn new(engines: Engines) -> Self {
+        Self { engines, shelf: Mutex::default(), released: Notify::new() }
     }
 
     /// As [`Programs::load`], unless the program takes more than is left to whom `ledger` is of:
@@ -108,7 +108,7 @@ impl Programs {
         if let Some(loaded) = &*loaded {
             return Ok(loaded.clone());
         }
-        let fresh = read(&self.engine, code)?;
+        let fresh = read(&self.engines, code)?;
         *loaded = Some(fresh.clone());
         drop(loaded);
         drop(slot);
@@ -198,7 +198,7 @@ impl Slot {
     }
 }
 
-fn read(engine: &Engine, code: &Code) -> Result<Loaded> {
+fn read(engines: &Engines, code: &Code) -> Result<Loaded> {
     let stale =
         |what: String| Error::StaleCode(format!("machine code {}: {what}", code.path.display()));
     let mut file = File::options()
@@ -213,7 +213,7 @@ fn read(engine: &Engine, code: &Code) -> Result<Loaded> {
     let open = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
     // SAFETY: the bytes are those whose digest the daemon recorded when its compile child wrote
     // them; such files are mode 0400, written once and renamed in, never written again.
-    match unsafe { Kind::load(engine, &open, code.form) } {
+    match unsafe { Kind::load(engines, &open, code.form) } {
         Ok(kind) => Ok(Loaded::Ready(Arc::new(Program { kind, footprint: code.footprint }))),
         Err(LoadError::Link(sentence)) => Ok(Loaded::Unlinkable(sentence)),
         Err(LoadError::Code(error)) => Err(stale(format!("{error:#}"))),
@@ -245,20 +245,20 @@ mod tests {
         Code { path, sha256, module: format!("sha256:{name}"), form: Form::Module, footprint: 0 }
     }
 
-    fn machine_code(engine: &Engine, wat: &str) -> Vec<u8> {
-        engine.precompile_module(&wat::parse_str(wat).expect("parses")).expect("compiles")
+    fn machine_code(engines: &Engines, wat: &str) -> Vec<u8> {
+        engines.mapped.precompile_module(&wat::parse_str(wat).expect("parses")).expect("compiles")
     }
 
     #[test]
     fn a_program_is_loaded_once_and_outlives_its_file() {
-        let engine = crate::engine::new().expect("an engine");
+        let engines = Engines::plain();
         let dir = tempfile::tempdir().expect("a folder");
         let bytes = machine_code(
-            &engine,
+            &engines,
             r#"(module (memory (export "memory") 1) (func (export "_start")))"#,
         );
         let code = code(dir.path(), "a", &bytes);
-        let programs = Programs::new(engine);
+        let programs = Programs::new(engines);
         let Loaded::Ready(first) = programs.load(&code).expect("loads") else { panic!("links") };
         std::fs::remove_file(&code.path).expect("removes");
         let Loaded::Ready(second) = programs.load(&code).expect("is held") else { panic!("links") };
@@ -267,8 +267,8 @@ mod tests {
 
     #[test]
     fn a_program_over_its_container_s_memory_is_not_even_loaded() {
-        let engine = crate::engine::new().expect("an engine");
-        let programs = Programs::new(engine);
+        let engines = Engines::plain();
+        let programs = Programs::new(engines);
         let dir = tempfile::tempdir().expect("a folder");
         let code = Code { footprint: 2 << 20, ..code(dir.path(), "a", b"never read") };
         let ledger = Arc::new(Ledger::new(crate::shim::ledger::Budget::new(1 << 20), 0, 0));
@@ -281,13 +281,13 @@ mod tests {
 
     #[test]
     fn corrupt_and_foreign_files_are_stale_and_not_remembered() {
-        let engine = crate::engine::new().expect("an engine");
+        let engines = Engines::plain();
         let dir = tempfile::tempdir().expect("a folder");
         let bytes = machine_code(
-            &engine,
+            &engines,
             r#"(module (memory (export "memory") 1) (func (export "_start")))"#,
         );
-        let programs = Programs::new(engine);
+        let programs = Programs::new(engines);
 
         let foreign = code(dir.path(), "a", b"no machine code");
         assert!(matches!(programs.load(&foreign), Err(Error::StaleCode(_))));
@@ -300,11 +300,11 @@ mod tests {
 
     #[test]
     fn a_program_that_nothing_uses_is_let_go_after_a_while() {
-        let engine = crate::engine::new().expect("an engine");
+        let engines = Engines::plain();
         let dir = tempfile::tempdir().expect("a folder");
-        let bytes = machine_code(&engine, r#"(module (func (export "_start")))"#);
+        let bytes = machine_code(&engines, r#"(module (func (export "_start")))"#);
         let code = code(dir.path(), "a", &bytes);
-        let programs = Programs::new(engine);
+        let programs = Programs::new(engines);
         let used = programs.load(&code).expect("loads");
         assert_eq!((programs.sweep(Duration::ZERO), programs.count()), (0, 1));
         drop(used);
@@ -316,13 +316,13 @@ mod tests {
 
     #[test]
     fn unused_programs_beyond_the_shelf_go_oldest_first() {
-        let engine = crate::engine::new().expect("an engine");
+        let engines = Engines::plain();
         let dir = tempfile::tempdir().expect("a folder");
         let bytes = machine_code(
-            &engine,
+            &engines,
             r#"(module (memory (export "memory") 1) (func (export "_start")))"#,
         );
-        let programs = Programs::new(engine);
+        let programs = Programs::new(engines);
         let used = programs.load(&code(dir.path(), "used", &bytes)).expect("loads");
         for name in 0..UNUSED_KEPT + 3 {
             programs.load(&code(dir.path(), &name.to_string(), &bytes)).expect("loads");

@@ -62,7 +62,7 @@ impl Registry {
         if lock(&self.held).sandboxes.contains_key(&id) {
             return Err(taken());
         }
-        let sandbox = Sandbox::start(&self.host.engine, spec).await?;
+        let sandbox = Sandbox::start(&self.host.engines.mapped, spec).await?;
         let (is_new, count) = {
             let mut held = lock(&self.held);
             let is_new = !held.sandboxes.contains_key(&id);

@@ -50,7 +50,7 @@ pub async fn resolve(
     if is_entrypoint(&container.spec.entry_path, &program) {
         return Ok(Found::Entrypoint);
     }
-    let kill = Arc::new(Kill::new(container.host.engine.clone()));
+    let kill = Arc::new(Kill::new(container.host.engines.clone()));
     let session = container.sessions.begin(kill.clone());
     let parts = container.parts()?;
     let session = session

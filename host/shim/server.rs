@@ -64,7 +64,7 @@ impl Shim for Server {
             pid: std::process::id(),
             room: room::left(&self.registry, self.max_pods),
             build: env!("CARGO_PKG_VERSION").to_owned(),
-            engine: crate::engine::compatibility(&self.registry.host.engine),
+            engine: crate::engine::compatibility(&self.registry.host.engines.mapped),
         }))
     }
 
@@ -280,7 +280,7 @@ impl Shim for Server {
                 timeout: convert::timeout(asked.timeout_ms),
                 // CRI's ExecSync has no input.
                 streams: Streams { stdin: Stdin::Empty, stdout, stderr },
-                kill: Arc::new(Kill::new(container.host.engine.clone())),
+                kill: Arc::new(Kill::new(container.host.engines.clone())),
                 begun: None,
             };
             let exit = exec::exec(container, spec, caller_gone).await?;

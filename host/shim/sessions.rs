@@ -81,9 +81,9 @@ mod tests {
     #[test]
     fn ending_waits_until_the_last_session_has_gone() {
         crate::shim::kill::install_wake_signal();
-        let engine = crate::engine::new().expect("an engine");
+        let engines = crate::engine::Engines::plain();
         let sessions = Arc::new(Sessions::default());
-        let kill = Arc::new(Kill::new(engine));
+        let kill = Arc::new(Kill::new(engines));
         let session = sessions.begin(kill.clone()).expect("it is open");
         let sleeper = std::thread::spawn(move || {
             let ended = kill.sleep_until(None);
@@ -96,10 +96,10 @@ mod tests {
 
     #[test]
     fn a_closed_container_takes_no_session() {
-        let engine = crate::engine::new().expect("an engine");
+        let engines = crate::engine::Engines::plain();
         let sessions = Arc::new(Sessions::default());
         sessions.close();
-        assert!(sessions.begin(Arc::new(Kill::new(engine))).is_none());
+        assert!(sessions.begin(Arc::new(Kill::new(engines))).is_none());
         assert_eq!(sessions.end(Duration::ZERO), 0);
     }
 }

@@ -25,20 +25,14 @@ thread_local! {
     static SPARE: RefCell<Option<Vec<Mapping>>> = const { RefCell::new(None) };
 }
 
-/// While it lives, this thread keeps stacks.
-pub struct Keeping(());
-
-impl Keeping {
-    pub fn begin() -> Self {
-        SPARE.set(Some(Vec::with_capacity(KEPT)));
-        Self(())
-    }
+/// From now on this thread keeps stacks; those that it keeps are let go.
+pub fn keep() {
+    SPARE.set(Some(Vec::with_capacity(KEPT)));
 }
 
-impl Drop for Keeping {
-    fn drop(&mut self) {
-        SPARE.set(None);
-    }
+/// Lets go what this thread keeps, and keeps no more.
+pub fn keep_no_more() {
+    SPARE.set(None);
 }
 
 /// Makes stacks for an engine.
@@ -151,6 +145,7 @@ impl Drop for Mapping {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shim::keeping::Keeping;
 
     const SIZE: usize = 1 << 20;
 

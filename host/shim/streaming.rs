@@ -160,7 +160,7 @@ async fn run(
     line: &mut Line,
 ) -> Result<Option<Exit>> {
     let container = registry.container(&convert::container_id(&asked.container_id)?)?;
-    let kill = Arc::new(Kill::new(container.host.engine.clone()));
+    let kill = Arc::new(Kill::new(container.host.engines.clone()));
     let interrupted = Arc::new(Notify::new());
     let (streams, view) = if asked.terminal {
         let (streams, view) = View::open((ends, &container), &kill, &interrupted)?;

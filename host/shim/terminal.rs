@@ -142,10 +142,10 @@ mod tests {
 
     #[test]
     fn what_is_shown_arrives_with_the_terminals_line_ends_and_ends_with_the_program() {
-        let engine = crate::engine::new().unwrap();
+        let engines = crate::engine::Engines::plain();
         let (terminal, inner) = Terminal::open().unwrap();
         let sink = Arc::new(Capture::new(1 << 20));
-        let over = terminal.show(sink.clone(), Control::free(&engine)).unwrap();
+        let over = terminal.show(sink.clone(), Control::free(&engines)).unwrap();
         let screen = Screen::new(inner);
         screen.write(b"one\ntwo\n").unwrap();
         drop(screen);

@@ -1,4 +1,4 @@
-//! Moves the engine's epoch on while guests share a thread, so that each yields in turn. Guests
+//! Moves the engines' epoch on while guests share a thread, so that each yields in turn. Guests
 //! with threads of their own need none: for them the epoch moves when one of them is killed.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread::Thread;
 use std::time::Duration;
 
-use wasmtime::Engine;
+use crate::engine::Engines;
 
 /// How long one guest may run before the next has its turn.
 const TICK: Duration = Duration::from_millis(5);
@@ -14,7 +14,7 @@ const TICK: Duration = Duration::from_millis(5);
 /// One per shim. Its thread begins with the first guest that wants it, sleeps while none does,
 /// and ends with the ticker.
 pub struct Ticker {
-    engine: Engine,
+    engines: Engines,
     wanted: AtomicUsize,
     asleep: AtomicBool,
     thread: OnceLock<Thread>,
@@ -24,9 +24,9 @@ pub struct Ticker {
 pub struct Ticking(Arc<Ticker>);
 
 impl Ticker {
-    pub fn new(engine: Engine) -> Arc<Self> {
+    pub fn new(engines: Engines) -> Arc<Self> {
         Arc::new(Self {
-            engine,
+            engines,
             wanted: AtomicUsize::new(0),
             asleep: AtomicBool::new(false),
             thread: OnceLock::new(),
@@ -74,7 +74,7 @@ fn live(ticker: &Weak<Ticker>) {
     loop {
         let Some(held) = ticker.upgrade() else { return };
         if held.wanted.load(Ordering::SeqCst) > 0 {
-            held.engine.increment_epoch();
+            held.engines.increment_epoch();
             drop(held);
             std::thread::sleep(TICK);
             continue;
@@ -96,8 +96,9 @@ mod tests {
 
     #[test]
     fn a_guest_that_spins_gives_way_while_it_is_wanted() {
-        let engine = crate::engine::new().unwrap();
-        let ticker = Ticker::new(engine.clone());
+        let engines = Engines::plain();
+        let ticker = Ticker::new(engines.clone());
+        let engine = engines.mapped;
         let module = wasmtime::Module::new(
             &engine,
             wat::parse_str(r#"(module (func (export "spin") (loop (br 0))))"#).unwrap(),
@@ -124,7 +125,7 @@ mod tests {
 
     #[test]
     fn its_thread_ends_with_it() {
-        let ticker = Ticker::new(crate::engine::new().unwrap());
+        let ticker = Ticker::new(Engines::plain());
         let ticking = ticker.tick();
         let weak = Arc::downgrade(&ticker);
         drop((ticking, ticker));

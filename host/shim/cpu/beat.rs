@@ -1,10 +1,9 @@
-//! Moves the engine's epoch on as one thread uses CPU time: a timer on that thread's CPU clock,
+//! Moves the engines' epoch on as one thread uses CPU time: a timer on that thread's CPU clock,
 //! which stands still while the thread does. So a guest that sleeps costs nothing.
 
 use std::ptr;
 
-use wasmtime::Engine;
-
+use crate::engine::Engines;
 use crate::error::{Error, Result};
 
 /// CPU time between two looks at the quota.
@@ -17,15 +16,15 @@ pub struct Beat(libc::timer_t);
 unsafe impl Send for Beat {}
 
 impl Beat {
-    /// For thread `tid` of this process. A signal may come after the end, so the engine stays.
-    pub fn begin(tid: i32, engine: &'static Engine) -> Result<Self> {
+    /// For thread `tid` of this process. A signal may come after the end, so the engines stay.
+    pub fn begin(tid: i32, engines: &'static Engines) -> Result<Self> {
         let doing = || Error::io("timing a container's thread");
         // SAFETY: a zeroed sigevent is valid; the fields that SIGEV_THREAD_ID reads are set.
         let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
         event.sigev_notify = libc::SIGEV_THREAD_ID;
         event.sigev_signo = beat_signal();
         event.sigev_notify_thread_id = tid;
-        event.sigev_value = libc::sigval { sival_ptr: ptr::from_ref(engine).cast_mut().cast() };
+        event.sigev_value = libc::sigval { sival_ptr: ptr::from_ref(engines).cast_mut().cast() };
         let mut timer: libc::timer_t = ptr::null_mut();
         // SAFETY: both pointers are to locals that outlive the call.
         let made =
@@ -57,13 +56,13 @@ fn beat_signal() -> i32 {
 }
 
 extern "C" fn beat(_: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // SAFETY: the kernel gives a valid siginfo; only this module's timers carry a pointer, to an
-    // engine that is never freed. Somebody else's signal of that number is no timer's.
+    // SAFETY: the kernel gives a valid siginfo; only this module's timers carry a pointer, to
+    // engines that are never freed. Somebody else's signal of that number is no timer's.
     unsafe {
         if (*info).si_code == libc::SI_TIMER {
-            let engine: *const Engine = (*info).si_value().sival_ptr.cast();
-            // One atomic addition.
-            (*engine).increment_epoch();
+            let engines: *const Engines = (*info).si_value().sival_ptr.cast();
+            // Two atomic additions.
+            (*engines).increment_epoch();
         }
     }
 }
@@ -89,11 +88,12 @@ mod tests {
     #[test]
     fn the_epoch_moves_while_its_thread_runs() {
         install_beat_signal();
-        let engine: &'static Engine = Box::leak(Box::new(crate::engine::new().unwrap()));
+        let engines: &'static Engines = Box::leak(Box::new(Engines::plain()));
+        let engine = &engines.mapped;
         let module = wat::parse_str(r#"(module (func (export "spin") (loop (br 0))))"#).unwrap();
         let module = wasmtime::Module::new(engine, module).unwrap();
         let own = rustix::thread::gettid().as_raw_nonzero().get();
-        let beat = Beat::begin(own, engine).unwrap();
+        let beat = Beat::begin(own, engines).unwrap();
         let mut store = wasmtime::Store::new(engine, 0_u32);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut store| {

@@ -8,12 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use wasmtime::Engine;
-
 use super::beat::Beat;
 use super::group::{Group, Groups, Lifted};
 use super::throttle::Throttle;
 use super::{Threads, nodes};
+use crate::engine::Engines;
 use crate::error::{Error, Result};
 use crate::model::cpu_time::{CpuControl, CpuTime, SHARES};
 use crate::model::cpuset::CpuSet;
@@ -36,15 +35,15 @@ pub struct Processor {
 pub struct Means {
     how: CpuControl,
     /// Never freed: a thread's timer may speak of it until the process ends.
-    engine: &'static Engine,
+    engines: &'static Engines,
     /// Looked for when the first container needs them: the daemon has moved the shim by then.
     groups: OnceLock<Option<Arc<Groups>>>,
 }
 
 impl Means {
-    pub fn new(how: CpuControl, engine: &Engine) -> Arc<Self> {
-        let engine = Box::leak(Box::new(engine.clone()));
-        Arc::new(Self { how, engine, groups: OnceLock::new() })
+    pub fn new(how: CpuControl, engines: &Engines) -> Arc<Self> {
+        let engines = Box::leak(Box::new(engines.clone()));
+        Arc::new(Self { how, engines, groups: OnceLock::new() })
     }
 
     /// `None`: by the epoch. Called by threads of no container.
@@ -121,9 +120,9 @@ impl Control {
 
     /// Of no container, without limits.
     #[cfg(test)]
-    pub fn free(engine: &Engine) -> Arc<Self> {
+    pub fn free(engines: &Engines) -> Arc<Self> {
         let cpus = Arc::new(Pinning::new(None));
-        let means = Means::new(CpuControl::Epoch, engine);
+        let means = Means::new(CpuControl::Epoch, engines);
         Self::new((ContainerId::random(), cpus), &Processor::default(), means)
     }
 
@@ -202,7 +201,7 @@ impl Control {
             if wanted.nodes != new.nodes {
                 wanted.nodes.clone_from(&new.nodes);
                 self.moves.fetch_add(1, Ordering::Release);
-                self.means.engine.increment_epoch();
+                self.means.engines.increment_epoch();
             }
             (wanted.group.clone().filter(|_| !had_group), tids)
         };
@@ -236,7 +235,7 @@ impl Control {
             for &tid in
                 tids.iter().filter(|tid| !wanted.beats.contains_key(tid)).collect::<Vec<_>>()
             {
-                wanted.beats.insert(tid, Beat::begin(tid, self.means.engine)?);
+                wanted.beats.insert(tid, Beat::begin(tid, self.means.engines)?);
             }
         }
         let nice = nice(time.shares.unwrap_or(SHARES));
@@ -322,11 +321,11 @@ mod tests {
         }
     }
 
-    fn control(time: CpuTime, engine: &Engine) -> Arc<Control> {
+    fn control(time: CpuTime, engines: &Engines) -> Arc<Control> {
         super::super::beat::install_beat_signal();
         let own = (ContainerId::random(), Arc::new(Pinning::new(None)));
         let processor = Processor { time, ..Processor::default() };
-        Control::new(own, &processor, Means::new(CpuControl::Epoch, engine))
+        Control::new(own, &processor, Means::new(CpuControl::Epoch, engines))
     }
 
     /// Spins on a thread of the container's for `cpu`, looking as a guest does.
@@ -343,11 +342,11 @@ mod tests {
 
     #[test]
     fn two_threads_have_one_quota() {
-        let engine = crate::engine::new().unwrap();
+        let engines = Engines::plain();
         let time = CpuTime { quota: Some(Quota { micros: 20_000, period: 100_000 }), shares: None };
-        let control = control(time, &engine);
+        let control = control(time, &engines);
         control.begin_time().unwrap();
-        let kill = Kill::new(engine);
+        let kill = Kill::new(engines);
         let begun = Instant::now();
         std::thread::scope(|scope| {
             for _ in 0..2 {
@@ -363,11 +362,11 @@ mod tests {
 
     #[test]
     fn a_quota_that_is_taken_away_lets_the_sleeper_go() {
-        let engine = crate::engine::new().unwrap();
+        let engines = Engines::plain();
         let time = CpuTime { quota: Some(Quota { micros: 1000, period: 1_000_000 }), shares: None };
-        let control = control(time, &engine);
+        let control = control(time, &engines);
         control.begin_time().unwrap();
-        let kill = Kill::new(engine);
+        let kill = Kill::new(engines);
         let begun = Instant::now();
         std::thread::scope(|scope| {
             // A minute's work under the quota.

@@ -130,7 +130,7 @@ impl Process {
     pub fn start(&self, command: Command) -> Result<Child, Refused> {
         let container = self.container()?;
         let ending = || Error::Precondition(format!("container {} is ending", container.id()));
-        let kill = Arc::new(Kill::new(container.host.engine.clone()));
+        let kill = Arc::new(Kill::new(container.host.engines.clone()));
         let session = container.sessions.begin(kill.clone()).ok_or_else(ending)?;
         let parts = container.parts()?;
         let is_foreground = !matches!(command.stdin, Input::Nothing);

@@ -90,7 +90,7 @@ impl Bench {
     /// Machine code of a text module, as the daemon would have it.
     pub fn code(&self, wat: &str) -> wire::Code {
         let wasm = wat::parse_str(wat).expect("parses");
-        let bytes = self.registry.host.engine.precompile_module(&wasm).expect("compiles");
+        let bytes = self.registry.host.engines.mapped.precompile_module(&wasm).expect("compiles");
         let module = format!("sha256:{}", hex::encode(Sha256::digest(&wasm)));
         let path = self.file(&module.replace(':', "-"));
         std::fs::write(&path, &bytes).expect("writes");

@@ -82,10 +82,12 @@ mod tests {
         let user = User { uid: 5, gid: 6, groups: vec![6, 7], name: "Ann".to_owned() };
         context.user = Arc::new(user);
         let shared = Shared::open(&context).unwrap();
-        let mut store = wasmtime::Store::new(&world.engine, State::new(context, shared).unwrap());
+        let mut store =
+            wasmtime::Store::new(&world.engines.mapped, State::new(context, shared).unwrap());
         store.set_epoch_deadline(u64::MAX / 2);
-        let component = Component::new(&world.engine, wat::parse_str(ASKS).unwrap()).unwrap();
-        let linker = crate::shim::wasi::p3::linker(&world.engine).unwrap();
+        let component =
+            Component::new(&world.engines.mapped, wat::parse_str(ASKS).unwrap()).unwrap();
+        let linker = crate::shim::wasi::p3::linker(&world.engines.mapped).unwrap();
         let instance = linker.instantiate_async(&mut store, &component).await.unwrap();
         let ask = instance.get_typed_func::<(), (u32,)>(&mut store, "ask").unwrap();
         assert_eq!(ask.call_async(&mut store, ()).await.unwrap(), (5_060_765,));

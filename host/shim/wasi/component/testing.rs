@@ -4,8 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wasmtime::Engine;
-
+use crate::engine::Engines;
 use crate::model::sockets::SocketPolicy;
 use crate::shim::guest::{Context, Ended, Role, Stdin};
 use crate::shim::kill::Kill;
@@ -17,7 +16,7 @@ use crate::shim::wasi::fs::{Devices, Root};
 
 /// A guest's surroundings, kept to look at afterwards.
 pub struct World {
-    pub engine: Engine,
+    pub engines: Engines,
     pub dir: tempfile::TempDir,
     pub devices: Arc<Devices>,
     pub ledger: Arc<Ledger>,
@@ -29,15 +28,15 @@ pub struct World {
 impl World {
     /// A root with /tmp and /dev; 64 MiB, 32 descriptors, 256 handles.
     pub fn new() -> Self {
-        let engine = crate::engine::new().unwrap();
+        let engines = Engines::plain();
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("tmp")).unwrap();
         std::fs::create_dir(dir.path().join("dev")).unwrap();
         let devices = Arc::new(Devices::make(&dir.path().join("dev")).unwrap());
         let ledger = Arc::new(Ledger::new(Budget::new(64 << 20), 32, 256));
         Self {
-            kill: Arc::new(Kill::new(engine.clone())),
-            engine,
+            kill: Arc::new(Kill::new(engines.clone())),
+            engines,
             dir,
             devices,
             ledger,
@@ -70,8 +69,8 @@ impl World {
             stderr: self.stderr.clone(),
             ledger: self.ledger.clone(),
             kill: self.kill.clone(),
-            control: crate::shim::cpu::Control::free(&self.engine),
-            ticker: Ticker::new(self.engine.clone()),
+            control: crate::shim::cpu::Control::free(&self.engines),
+            ticker: Ticker::new(self.engines.clone()),
             guard: Arc::new(Guard::new(SocketPolicy::EVERYTHING, None)),
             role: Role::Main,
             listen: Vec::new(),

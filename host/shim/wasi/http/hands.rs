@@ -11,14 +11,14 @@ use tokio::sync::mpsc;
 use super::instance::{Life, Living};
 use super::serve::{Service, runtime};
 use crate::shim::guest::Crew;
+use crate::shim::keeping::Keeping;
 use crate::shim::ledger::DescriptorPermit;
-use crate::shim::stacks::Keeping;
 
 /// Threads of one service at most.
 const MOST: usize = 4;
 
 /// How long a thread without connections stays.
-const STAY: Duration = Duration::from_secs(10);
+pub const STAY: Duration = Duration::from_secs(10);
 
 /// A client's connection, on nobody's runtime, and what it counts in.
 pub struct Connection {

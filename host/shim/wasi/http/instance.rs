@@ -67,9 +67,18 @@ impl Living {
 
     /// Resolves once there is none.
     pub async fn none(&self) {
+        self.are(|&count| count == 0).await;
+    }
+
+    /// Resolves once there are some.
+    pub async fn some(&self) {
+        self.are(|&count| count > 0).await;
+    }
+
+    async fn are(&self, wanted: impl FnMut(&usize) -> bool) {
         let mut count = self.0.subscribe();
         // The sender lives in self, so waiting ends only by what is waited for.
-        let _ = count.wait_for(|&count| count == 0).await;
+        let _ = count.wait_for(wanted).await;
     }
 }
 

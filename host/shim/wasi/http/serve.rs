@@ -23,7 +23,7 @@ use wasmtime_wasi_http::handler::{ExpirationError, InstantiationError, ProxyHand
 use wasmtime_wasi_http::io::TokioIo;
 
 use super::body::holding;
-use super::hands::{Connection, Hands};
+use super::hands::{Connection, Hands, STAY};
 use super::instance::{Life, Living, Maker, Sharing};
 use crate::error::cut;
 use crate::model::service::ServiceOptions;
@@ -31,12 +31,12 @@ use crate::model::sockets::Listen;
 use crate::retry;
 use crate::shim::cpu::Control;
 use crate::shim::guest::{Context, Ended};
+use crate::shim::keeping::Keeping;
 use crate::shim::kill::Kill;
 use crate::shim::ledger::Ledger;
 use crate::shim::network::Guard;
 use crate::shim::output::Output;
 use crate::shim::sockets;
-use crate::shim::stacks::Keeping;
 use crate::shim::wasi::component::{Shared, State};
 
 /// How long a client may take for a request's head, and stay without asking anything.
@@ -57,7 +57,7 @@ pub fn run(program: &Runs<'_>, mut context: Context) -> Ended {
                         65535; annotation wasmpod.dev/http.CONTAINER can say port=8080";
         return Ended::NotStarted(sentence.to_owned());
     };
-    let _keeping = Keeping::begin();
+    let keeping = Keeping::begin();
     let runtime = match runtime(&context.control) {
         Ok(runtime) => runtime,
         Err(error) => return Ended::NotStarted(format!("no runtime for the guest: {error}")),
@@ -80,6 +80,7 @@ pub fn run(program: &Runs<'_>, mut context: Context) -> Ended {
             biased;
             () = kill.killed() => Ended::Killed,
             () = service.serve(listener, &mut hands) => Ended::Exited(0),
+            never = service.rest(&keeping) => match never {},
         }
     });
     drop(service);
@@ -252,6 +253,17 @@ impl Service {
         }
         drop(listener);
         self.finish(open).await;
+    }
+
+    /// Lets go what this thread keeps whenever it has been without connections for a while.
+    async fn rest(&self, keeping: &Keeping) -> Infallible {
+        loop {
+            self.connections.some().await;
+            self.connections.none().await;
+            if tokio::time::timeout(STAY, self.connections.some()).await.is_err() {
+                keeping.let_go();
+            }
+        }
     }
 
     /// Waits until what is under way on this thread is done.

@@ -19,8 +19,8 @@ fn program(world: &World, body: &str) -> Program {
 }
 
 fn link(world: &World, wat: &str) -> Result<Program, String> {
-    let component = Component::new(&world.engine, wat::parse_str(wat).unwrap()).unwrap();
-    Program::link(&world.engine, &component)
+    let component = Component::new(&world.engines.mapped, wat::parse_str(wat).unwrap()).unwrap();
+    Program::link(&world.engines.mapped, &component)
 }
 
 fn code(ended: Ended) -> i32 {

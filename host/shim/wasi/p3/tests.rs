@@ -22,12 +22,13 @@ fn component(world: &World, body: &str) -> Component {
         (func $run async (result (result)) (canon lift (core func $instance "run")))
         (instance $entry (export "run" (func $run)))
         (export "wasi:cli/run@0.3.0" (instance $entry)))"#;
-    Component::new(&world.engine, wat::parse_str(wat.replace("BODY", body)).unwrap()).unwrap()
+    Component::new(&world.engines.mapped, wat::parse_str(wat.replace("BODY", body)).unwrap())
+        .unwrap()
 }
 
 fn program(world: &World, body: &str) -> Program {
     let component = component(world, body);
-    Program::link(&world.engine, &component).unwrap()
+    Program::link(&world.engines.mapped, &component).unwrap()
 }
 
 #[test]
@@ -60,8 +61,11 @@ fn traps_and_kills_end_it_as_any_guest() {
 #[test]
 fn a_command_of_0_2_is_none_of_0_3() {
     let world = World::new();
-    let component = Component::new(&world.engine, wat::parse_str("(component)").unwrap()).unwrap();
-    let Err(sentence) = Program::link(&world.engine, &component) else { panic!("it links") };
+    let component =
+        Component::new(&world.engines.mapped, wat::parse_str("(component)").unwrap()).unwrap();
+    let Err(sentence) = Program::link(&world.engines.mapped, &component) else {
+        panic!("it links")
+    };
     assert!(sentence.contains("exports nothing"), "{sentence}");
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
-use wasmtime::{Engine, Module};
+use wasmtime::Module;
 
 use super::Program;
 use crate::model::sockets::{Listen, SocketPolicy};
@@ -26,7 +26,7 @@ use crate::shim::wasi::fs::{Devices, Root};
 
 /// One guest to run: its text and what it is given.
 struct Guest {
-    engine: Engine,
+    engines: crate::engine::Engines,
     root: tempfile::TempDir,
     devices: Devices,
     argv: Vec<String>,
@@ -50,13 +50,13 @@ struct Outcome {
 impl Guest {
     fn new() -> Self {
         install_wake_signal();
-        let engine = crate::engine::new().unwrap();
+        let engines = crate::engine::Engines::plain();
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("dev")).unwrap();
         let devices = Devices::make(&root.path().join("dev")).unwrap();
         Self {
-            kill: Arc::new(Kill::new(engine.clone())),
-            engine,
+            kill: Arc::new(Kill::new(engines.clone())),
+            engines,
             root,
             devices,
             argv: vec!["guest".to_owned()],
@@ -75,8 +75,8 @@ impl Guest {
     }
 
     fn link(&self, text: &str) -> Result<Program, String> {
-        let bytes = wat::parse_str(text).unwrap();
-        Program::link(&self.engine, &Module::new(&self.engine, bytes).unwrap())
+        let (engine, bytes) = (&self.engines.mapped, wat::parse_str(text).unwrap());
+        Program::link(engine, &Module::new(engine, bytes).unwrap())
     }
 
     fn run(self, text: &str) -> Outcome {
@@ -96,8 +96,8 @@ impl Guest {
             stderr: stdout.clone(),
             ledger: ledger.clone(),
             kill: self.kill.clone(),
-            control: crate::shim::cpu::Control::free(&self.engine),
-            ticker: Ticker::new(self.engine.clone()),
+            control: crate::shim::cpu::Control::free(&self.engines),
+            ticker: Ticker::new(self.engines.clone()),
             guard: Arc::new(Guard::new(SocketPolicy::NOTHING, None)),
             role: Role::Main,
             listen: self.listen,
