@@ -241,7 +241,7 @@ mod tests {
         let made = Adjustment::new().env("A", "b").cpuset_cpus([0, 1].into());
         let json = serde_json::to_value(&made).unwrap();
         assert_eq!(json["set-env"], serde_json::json!([["A", "b"]]));
-        assert_eq!(json["resources"]["cpuset-cpus"], "0,1");
+        assert_eq!(json["resources"]["cpuset-cpus"], "0-1");
         assert_eq!(serde_json::from_value::<Adjustment>(json).unwrap(), made);
     }
 }

@@ -130,10 +130,10 @@ impl Display for CpuSet {
             while let Some(next) = cpus.next_if(|next| *next == last + 1) {
                 last = next;
             }
-            match last - first {
-                0 => write!(f, "{separator}{first}")?,
-                1 => write!(f, "{separator}{first},{last}")?,
-                _ => write!(f, "{separator}{first}-{last}")?,
+            if first == last {
+                write!(f, "{separator}{first}")?;
+            } else {
+                write!(f, "{separator}{first}-{last}")?;
             }
             separator = ",";
         }
@@ -174,7 +174,7 @@ mod tests {
             ("3", "3"),
             ("0-3,8", "0-3,8"),
             ("8, 1,0 ,2\n", "0-2,8"),
-            ("0,1", "0,1"),
+            ("0,1", "0-1"),
             ("0-4,2-6", "0-6"),
         ] {
             assert_eq!(set(text).to_string(), told, "{text:?}");

@@ -43,6 +43,7 @@ pub const FIELDS: &[&str] = &[
     "mounts",
     "annotations",
     "rlimits",
+    "resources",
     "resources.cpu-period",
     "resources.cpu-quota",
     "resources.cpu-shares",
@@ -100,7 +101,7 @@ pub const fn bytes<const N: usize>(text: &str) -> [u8; N] {
 /// - `functions`: interfaces ("cpu") and functions ("cpu.topology") that it calls. `log` and
 ///   `config` need not be named.
 /// - `fields`: what its adjustments set: "env", "args", "mounts", "annotations", "rlimits",
-///   "resources.cpuset-cpus" and the like, "updates" (of other containers).
+///   "resources" or "resources.cpuset-cpus" and the like, "updates" (of other containers).
 /// - `namespaces`: whose pods it wants to see; all without it.
 #[macro_export]
 macro_rules! plugin {

@@ -51,12 +51,12 @@ mod tests {
     #[test]
     fn siblings_go_together() {
         assert_chosen("0-11", 2, Some("0,6"));
-        assert_chosen("0-11", 4, Some("0,1,6,7"));
+        assert_chosen("0-11", 4, Some("0-1,6-7"));
     }
 
     #[test]
     fn an_odd_one_comes_from_a_core_that_is_shared_already() {
-        assert_chosen("0-2,7,8", 3, Some("0,1,7"));
+        assert_chosen("0-2,7,8", 3, Some("0-1,7"));
         assert_chosen("1-11", 1, Some("6"));
     }
 

@@ -3,6 +3,9 @@
 use super::node::{Event, Exited, State, with};
 use crate::{Container, CpuSet, Pod, ResourceChange, Result, Update, bail};
 
+/// Who the tested plugin is.
+pub const PLUGIN: &str = "tested";
+
 fn unknown<T>(id: &str) -> Result<T> {
     bail!("container {id} not found")
 }
@@ -11,7 +14,8 @@ fn running<'a>(state: &'a mut State, id: &str) -> Result<&'a mut Container> {
     match state.containers.iter_mut().find(|container| container.id == id) {
         Some(container) if container.state == crate::ContainerState::Running => Ok(container),
         Some(container) => {
-            bail!("container {id} is {:?}, expected running", container.state)
+            let state = format!("{:?}", container.state).to_lowercase();
+            bail!("container {id} is {state}, not running")
         }
         None => unknown(id),
     }
@@ -21,9 +25,8 @@ fn check(state: &State, cpus: &CpuSet) -> Result<()> {
     if cpus.is_empty() {
         bail!("the CPU set is empty");
     }
-    let foreign = cpus.difference(&state.realm);
-    if !foreign.is_empty() {
-        bail!("CPUs {foreign} are not the realm's, which has {}", state.realm);
+    if let Some(cpu) = cpus.difference(&state.realm).iter().next() {
+        bail!("CPU {cpu} is none of the pool's {}", state.realm);
     }
     Ok(())
 }
@@ -54,8 +57,8 @@ pub mod cpu {
             check(state, cpus)?;
             for (owner, owned) in &state.allocations {
                 let both = owned.intersection(cpus);
-                if owner != container_id && !both.is_empty() {
-                    bail!("CPUs {both} are allocated to container {owner}");
+                if let Some(cpu) = both.iter().next().filter(|_| owner != container_id) {
+                    bail!("CPU {cpu} was allocated to container {owner} by plugin {PLUGIN}");
                 }
             }
             state.allocations.insert(container_id.to_owned(), cpus.clone());
@@ -188,7 +191,7 @@ pub mod events {
     pub fn emit(id: &str, severity: Severity, reason: &str, message: &str) -> Result<()> {
         let word = |c: char| c.is_ascii_alphanumeric();
         if reason.is_empty() || reason.len() > 128 || !reason.chars().all(word) {
-            bail!("the event's reason \"{reason}\" is not one word of at most 128 bytes");
+            bail!("reason {reason:?} is not one word of at most 128 letters and digits");
         }
         if message.len() > 1024 {
             bail!("the event's message has {} bytes, at most 1024 are possible", message.len());
@@ -250,7 +253,7 @@ pub mod kv {
 
     fn check(key: &str) -> Result<()> {
         if key.is_empty() || key.len() > KEY {
-            bail!("a key has 1 to {KEY} bytes, not {}", key.len());
+            bail!("a key of {} bytes: 1 to {KEY} are taken", key.len());
         }
         Ok(())
     }
@@ -263,13 +266,13 @@ pub mod kv {
     pub fn set(key: &str, value: &[u8]) -> Result<()> {
         check(key)?;
         if value.len() > VALUE {
-            bail!("a value has at most {VALUE} bytes, not {}", value.len());
+            bail!("a value of {} bytes: at most {VALUE} are taken", value.len());
         }
         with(|state| {
             let others = state.kv.iter().filter(|(known, _)| *known != key);
             let size: usize = others.map(|(key, value)| key.len() + value.len()).sum();
             if size + key.len() + value.len() > ALL {
-                bail!("a plugin's state has at most {ALL} bytes");
+                bail!("the plugin's state is full: {ALL} bytes");
             }
             state.kv.insert(key.to_owned(), value.to_vec());
             Ok(())

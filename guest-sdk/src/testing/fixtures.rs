@@ -61,7 +61,7 @@ pub fn configured<P: Plugin>(settings: Value) -> Result<P> {
     let info = RuntimeInfo {
         name: "wasmpod".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        plugin: "tested".to_owned(),
+        plugin: super::backend::PLUGIN.to_owned(),
         deadline_milliseconds: 2000,
     };
     let mut plugin = P::default();

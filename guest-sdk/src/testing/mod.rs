@@ -9,7 +9,7 @@
 //! let node = testing::Node::new().cpus(8).pod(&pod).container(&container);
 //! cpu::allocate(&container.id, &CpuSet::from([1, 5])).unwrap();
 //! assert_eq!(node.allocations()[&container.id].to_string(), "1,5");
-//! assert_eq!(cpu::shared_pool().unwrap().to_string(), "0,2-4,6,7");
+//! assert_eq!(cpu::shared_pool().unwrap().to_string(), "0,2-4,6-7");
 //! ```
 
 pub(crate) mod backend;
