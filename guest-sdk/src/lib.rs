@@ -81,3 +81,7 @@ pub mod private {
     #[cfg(target_family = "wasm")]
     pub use crate::wasm::{bindings, export::Export, export::PodExport};
 }
+
+/// The documentation's examples are compiled with this crate's.
+#[cfg(doctest)]
+mod pages;
