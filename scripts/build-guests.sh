@@ -7,6 +7,7 @@
 #   web-p3.wasm, p3-command.wasm  Rust, components of WASI 0.3
 #   audit, env-inject, exclusive-cpus, image-allowlist, numa-affinity, plugin-probe
 #                   Rust, lifecycle plugins: components with the guest SDK
+#   c-plugin.wasm   C, a lifecycle plugin
 #   graceful.wasm   Rust, a container that asks the guest SDK for its own stop
 #   toolbox.wasm    Rust, the debugging shell, a component of WASI 0.2 (scripts/toolbox-image.sh
 #                   makes an image of it)
@@ -88,8 +89,10 @@ fi
 if command -v clang >/dev/null && command -v wasm-ld >/dev/null && [ -e /usr/include/wasm32-wasi/stdio.h ]; then
   clang --target=wasm32-wasi -O2 -Wall -Werror -Wl,--strip-debug -o "$target/c-hello.wasm" "$examples/c-hello/hello.c" >&2
   publish "$target/c-hello.wasm" c-hello.wasm
+  "$repo/scripts/build-c-plugin.sh" "$target/c-plugin.wasm"
+  publish "$target/c-plugin.wasm" c-plugin.wasm
 else
-  note "SKIPPED c-hello: no clang, wasm-ld or wasi-libc"
+  note "SKIPPED c-hello and c-plugin: no clang, wasm-ld or wasi-libc"
   complete=
 fi
 
