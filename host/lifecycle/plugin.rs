@@ -121,6 +121,7 @@ impl Plugin {
                 Err(Error::Denied(format!("plugin {}: {hook}: {}", self.name, cut(&words))))
             }
             Err(miss) => {
+                self.leave(&seat);
                 let why = match miss {
                     Miss::Late => format!("gave no answer within {} ms", self.config.deadline_ms),
                     Miss::Trapped(why) => format!("broke down: {why}"),
@@ -132,6 +133,17 @@ impl Plugin {
                 self.missing(hook, &why)
             }
         }
+    }
+
+    /// Its instance is no good any more: who comes now waits for the next one.
+    fn leave(&self, seat: &Arc<Seat>) {
+        self.standing.send_if_modified(|standing| {
+            let is_this = matches!(standing, Standing::Ready(now) if Arc::ptr_eq(now, seat));
+            if is_this {
+                *standing = Standing::Starting;
+            }
+            is_this
+        });
     }
 
     fn missing<T>(&self, hook: &str, why: &str) -> Result<Option<T>> {
