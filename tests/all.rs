@@ -21,6 +21,7 @@ mod logs;
 mod metrics;
 mod network;
 mod pinning;
+mod plugin_cli;
 mod plugins;
 mod pod_resources;
 mod ports;

@@ -94,6 +94,7 @@ const DIRECTIONS: [(&str, &[&str]); 21] = [
             "cri",
             "error",
             "image",
+            "lifecycle",
             "model",
             "network",
             "proto::cri",

@@ -16,6 +16,7 @@ mod load;
 mod logs;
 mod objects;
 pub mod output;
+mod plugin;
 mod port_forward;
 mod private;
 mod progress;
@@ -120,6 +121,7 @@ enum Command {
     Save(save::Save),
     Load(load::Load),
     Compile(compile::Compile),
+    Plugin(plugin::Plugin),
     Doctor(doctor::Doctor),
     #[command(hide = true)]
     Shim(shim::Shim),
@@ -149,6 +151,7 @@ impl Command {
             Self::Save(command) => command.run(global),
             Self::Load(command) => command.run(global),
             Self::Compile(command) => command.run(global),
+            Self::Plugin(command) => command.run(),
             Self::Doctor(command) => command.run(global),
             Self::Shim(command) => command.run(),
             Self::Completion(command) => command.run(),
