@@ -2,6 +2,7 @@
 //! answers do, and what becomes of those that misbehave.
 
 mod chain;
+mod examples;
 mod kit;
 mod misbehaving;
 mod node;
