@@ -237,6 +237,8 @@ impl Plugin {
                     };
                     if is_changed {
                         self.retire(&seat).await;
+                        // Another file is another plugin.
+                        lock(&self.circuit).answered();
                     }
                 }
                 Err(why) => {
@@ -288,7 +290,6 @@ impl Plugin {
             Seat { jobs, wanted: wit::Hooks::empty(), grants: loaded.grants.clone(), gone };
         seat.wanted = self.configure(&seat).await?;
         loader.synchronize(self, &seat).await?;
-        lock(&self.circuit).answered();
         Ok(Arc::new(seat))
     }
 

@@ -208,9 +208,8 @@ async fn sessions_plugins_and_pulls_are_counted() {
     config.args = ["say", "up", "--", "idle"].map(str::to_owned).to_vec();
     let main = pod.run(config).await;
     main.says("up").await;
-    let text = read(&address);
     let calls = "wasmpod_cni_calls_total{plugin=\"bridge\",verb=\"ADD\",outcome=\"ok\"}";
-    assert_eq!(value(&text, calls), Some(1.0), "{text}");
+    tells(&address, calls, 1.0).await;
     let mut session =
         crate::streaming::kit::exec(&main, &["probe", "echo"], crate::streaming::kit::PIPES).await;
     tells(&address, "wasmpod_stream_sessions_open{kind=\"exec\"}", 1.0).await;
