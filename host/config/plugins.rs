@@ -29,7 +29,8 @@ pub struct PluginConfig {
     pub settings: toml::Table,
 }
 
-/// The CPUs of each realm's pods, in the kernel's list format; empty: all that are online.
+/// The CPUs that plugins may allocate to each realm's pods, in the kernel's list format; empty: all
+/// that are online, as long as no other realm has a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CpusConfig {

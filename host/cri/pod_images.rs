@@ -42,7 +42,7 @@ impl Images for Service {
     type PullStream = pull::Reports;
 
     async fn pull(&self, request: Request<PullRequest>) -> Answer<Self::PullStream> {
-        answer(pull::pull(self.images(), request.into_inner()))
+        answer(pull::pull(&self.runtime, request.into_inner()))
     }
 
     type PushStream = push::Reports;

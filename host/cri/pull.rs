@@ -1,5 +1,6 @@
 //! Pulling: CRI's PullImage, and the pod protocol's, which tells how far it is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -11,11 +12,12 @@ use super::convert::image;
 use super::deadline::within;
 use super::service::Service;
 use crate::error::{Error, Result};
-use crate::image::{Arrival, Auth, ImageStore, Imported, Pull, Pulling};
+use crate::image::{Arrival, Auth, Imported, Pull, Pulling};
 use crate::proto::cri;
 use crate::proto::pod::pull_request;
 use crate::proto::pod::pull_response::Item;
 use crate::proto::pod::{PullDone, PullProgress, PullRequest, PullResponse};
+use crate::runtime::Runtime;
 use crate::telemetry::trace::describe;
 
 /// Between two reports of a pull's progress.
@@ -38,7 +40,9 @@ impl Service {
         };
         let pulling = self.runtime.images().pull(wanted)?;
         let doing = || format!("pulling image {:?}", spec.image);
-        Ok(within(&metadata, doing, pulling.done()).await?.id.clone())
+        let image = within(&metadata, doing, pulling.done()).await?;
+        self.runtime.image_pulled(&image);
+        Ok(image.id.clone())
     }
 
     /// Images are the same for every handler; one that does not exist is a mistake.
@@ -52,7 +56,7 @@ impl Service {
 }
 
 /// Begins a pull and reports on it until it is done or nobody listens any more.
-pub fn pull(images: &ImageStore, request: PullRequest) -> Result<Reports> {
+pub fn pull(runtime: &Arc<Runtime>, request: PullRequest) -> Result<Reports> {
     let imported = match request.imported() {
         pull_request::Imported::Keep => Imported::Keep,
         pull_request::Imported::Replace => Imported::Replace,
@@ -61,12 +65,13 @@ pub fn pull(images: &ImageStore, request: PullRequest) -> Result<Reports> {
         Some(login) => Some(image::login(login)),
         None => Auth::of_docker(&request.docker_configs, &request.image)?,
     };
-    let pulling = images.pull(Pull { name: request.image, auth, imported })?;
+    let pulling = runtime.images().pull(Pull { name: request.image, auth, imported })?;
     let (sender, reports) = mpsc::channel(16);
+    let runtime = runtime.clone();
     tokio::spawn(async move {
         let outcome = tokio::select! {
             () = sender.closed() => return,
-            outcome = report(pulling, &sender) => outcome,
+            outcome = report(&runtime, pulling, &sender) => outcome,
         };
         let last = outcome.map_err(codes::status);
         // A listener that left needs no last word.
@@ -76,6 +81,7 @@ pub fn pull(images: &ImageStore, request: PullRequest) -> Result<Reports> {
 }
 
 async fn report(
+    runtime: &Arc<Runtime>,
     pulling: Pulling,
     sender: &mpsc::Sender<Result<PullResponse, Status>>,
 ) -> Result<PullResponse> {
@@ -86,6 +92,7 @@ async fn report(
         image = pulling.done() => image?,
         () = telling(progress, tell) => return Err(Error::Internal("a pull without an end".to_owned())),
     };
+    runtime.image_pulled(&image);
     let done = PullDone { id: image.id.clone(), digests: image.digests.clone(), size: image.size };
     Ok(PullResponse { item: Some(Item::Done(done)) })
 }

@@ -55,16 +55,23 @@ impl Runtime {
         self.chain.get().map(Chain::report).unwrap_or_default()
     }
 
-    /// Tells plugins of an image that came.
-    pub async fn image_pulled(&self, image: &Image) {
-        let Some(chain) = self.chain.get().filter(|chain| !chain.is_empty()) else { return };
+    /// Tells plugins of an image that came. Nobody waits for what they say.
+    pub fn image_pulled(self: &Arc<Self>, image: &Image) {
+        if self.chain.get().is_none_or(Chain::is_empty) {
+            return;
+        }
         let told = PulledImage {
             id: image.id.clone(),
             tags: image.tags.clone(),
             digests: image.digests.clone(),
             size: image.size,
         };
-        chain.image_pulled(told).await;
+        let runtime = self.clone();
+        tokio::spawn(async move {
+            if let Some(chain) = runtime.chain.get() {
+                chain.image_pulled(told).await;
+            }
+        });
     }
 
     /// A step whose failure nothing more comes of.

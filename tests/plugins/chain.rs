@@ -100,6 +100,21 @@ async fn a_refusal_is_the_requests_error_with_the_plugins_name_and_words() {
 }
 
 #[tokio::test]
+async fn an_image_that_comes_is_told() {
+    use crate::registry::kit::artifact;
+    use crate::registry::server::{Guard, Server, folder, is_there};
+    if !is_there() {
+        return;
+    }
+    let daemon = start(&[Plugin::default()]).await;
+    let folder = folder();
+    let server = Server::start(folder.path(), Guard::Nothing).await;
+    server.push(&artifact(std::fs::read(support::guest("hello")).unwrap()), "team/hello", "1");
+    daemon.cli(&["pull", &format!("{}/team/hello:1", server.host)]).await;
+    eventually("it is told", || (hooks(&daemon, "sha256:").len() == 1).then_some(())).await;
+}
+
+#[tokio::test]
 async fn a_kubelets_update_is_what_plugins_make_of_it() {
     use wasmpod::proto::cri;
     let daemon =

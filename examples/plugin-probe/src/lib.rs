@@ -148,6 +148,10 @@ impl Plugin for Probe {
         self.hook("container-exited", &format!("{} {code}", container.id)).map(|_| Vec::new())
     }
 
+    fn image_pulled(&mut self, image: &Image) -> Result<()> {
+        self.hook("image-pulled", &image.id).map(drop)
+    }
+
     fn validate_container(&mut self, _: &Pod, container: &Container, _: &[String]) -> Result<()> {
         self.hook("validate-container", &container.id).map(drop)
     }
