@@ -82,6 +82,8 @@ async fn a_folder_is_served_fetched_and_talked_to() {
     let mut caller = exec(&main, &["nc", "127.0.0.1", "9000"], PIPES).await;
     caller.stdin.as_mut().unwrap().send(Bytes::from("a question")).await.unwrap();
     until(listener.stdout.as_mut().unwrap(), "a question").await;
+    listener.stdin.as_mut().unwrap().send(Bytes::from("an answer")).await.unwrap();
+    until(caller.stdout.as_mut().unwrap(), "an answer").await;
     caller.stdin.take().unwrap().finish().await;
     assert_eq!(ended(&mut listener).await, Ok(0));
     assert_eq!(ended(&mut caller).await, Ok(0));

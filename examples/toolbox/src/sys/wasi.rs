@@ -253,14 +253,25 @@ pub fn read_stdin(bytes: &mut [u8]) -> io::Result<usize> {
 }
 
 fn read_stream(stream: &InputStream, bytes: &mut [u8]) -> io::Result<usize> {
-    match stream.blocking_read(bytes.len().min(CHUNK) as u64) {
+    let got = stream.blocking_read(bytes.len().min(CHUNK) as u64);
+    Ok(taken(got, bytes)?.unwrap_or(0))
+}
+
+/// What is there at once, which may be nothing although it was said to be ready; `None` at the
+/// stream's end.
+fn read_now(stream: &InputStream, bytes: &mut [u8]) -> io::Result<Option<usize>> {
+    taken(stream.read(bytes.len().min(CHUNK) as u64), bytes)
+}
+
+fn taken(got: Result<Vec<u8>, StreamError>, bytes: &mut [u8]) -> io::Result<Option<usize>> {
+    match got {
         Ok(got) => {
             for (to, from) in bytes.iter_mut().zip(&got) {
                 *to = *from;
             }
-            Ok(got.len())
+            Ok(Some(got.len()))
         }
-        Err(StreamError::Closed) => Ok(0),
+        Err(StreamError::Closed) => Ok(None),
         Err(StreamError::LastOperationFailed(error)) => {
             Err(io::Error::other(error.to_debug_string()))
         }

@@ -14,7 +14,7 @@ use wasip2::sockets::network::{
 use wasip2::sockets::tcp::{ShutdownType, TcpSocket};
 use wasip2::sockets::tcp_create_socket::create_tcp_socket;
 
-use super::{HOST, read_stream, write_stream};
+use super::{HOST, read_now, read_stream, write_stream};
 use crate::stream::Out;
 
 fn fault(code: ErrorCode) -> io::Error {
@@ -134,17 +134,13 @@ impl Connection {
                 let ready = poll(&waits);
                 drop((there, own));
                 if ready.contains(&0) {
-                    let count = read_stream(&self.input, &mut bytes)?;
-                    if count == 0 {
-                        return Ok(());
-                    }
+                    let Some(count) = read_now(&self.input, &mut bytes)? else { return Ok(()) };
                     out.write_all(bytes.get(..count).unwrap_or_default())?;
                     out.flush()?;
                 }
                 if ready.contains(&1) {
-                    let count = read_stream(&host.stdin, &mut bytes)?;
-                    match bytes.get(..count).filter(|own| !own.is_empty()) {
-                        Some(own) => self.write(own)?,
+                    match read_now(&host.stdin, &mut bytes)? {
+                        Some(count) => self.write(bytes.get(..count).unwrap_or_default())?,
                         None => {
                             open = false;
                             self.end_writing();
