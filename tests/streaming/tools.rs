@@ -88,3 +88,37 @@ async fn a_folder_is_served_fetched_and_talked_to() {
     assert_eq!(ended(&mut listener).await, Ok(0));
     assert_eq!(ended(&mut caller).await, Ok(0));
 }
+
+/// What a command shows on a terminal where this is typed, and its exit code.
+fn on_terminal(command: &std::process::Command, typed: &str) -> (Option<i32>, String) {
+    use std::io::Write;
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let quoted: Vec<_> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    let mut script = std::process::Command::new("script")
+        .args(["--quiet", "--return", "--command", &quoted.join(" "), "/dev/null"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut keyboard = script.stdin.take().unwrap();
+    keyboard.write_all(typed.as_bytes()).unwrap();
+    let output = script.wait_with_output().unwrap();
+    drop(keyboard);
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crictl_gives_a_shell_on_a_terminal_over_both_transports() {
+    let Some(program) = crate::crictl::program() else { return };
+    let (daemon, main) = with_tools().await;
+    let crictl = crate::crictl::Crictl { program, daemon: &daemon };
+    for transport in ["spdy", "websocket"] {
+        let words = ["exec", "-it", "--transport", transport, &main.id, "sh"];
+        let command = crictl.command(&words);
+        let typed = "echo $((6 * 7)) is the answer\nexit 3\n";
+        let shown = tokio::task::spawn_blocking(move || on_terminal(&command, typed));
+        let (code, shown) = shown.await.unwrap();
+        assert!(shown.contains("42 is the answer"), "{transport}: {shown}");
+        assert!(code != Some(0) && shown.contains("exit code 3"), "{transport}: {code:?} {shown}");
+    }
+}
