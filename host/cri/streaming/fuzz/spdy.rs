@@ -87,7 +87,7 @@ impl Dial for Pod {
             let (mut read, mut write) = other.split();
             match port {
                 // It says nothing and listens.
-                80 => drop(read.read_to_end(&mut Vec::new()).await),
+                80 => drop(tokio::io::copy(&mut read, &mut tokio::io::sink()).await),
                 // It says much and does not listen.
                 8080 => {
                     drop(tokio::io::copy(&mut tokio::io::repeat(1).take(MUCH), &mut write).await)
