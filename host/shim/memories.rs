@@ -3,7 +3,6 @@
 //! touching pages anew stops the process's other threads. Elsewhere a memory goes with its Store.
 #![allow(unsafe_code)]
 
-use std::cell::RefCell;
 use std::ffi::c_void;
 use std::io;
 use std::ptr::null_mut;
@@ -11,6 +10,8 @@ use std::ptr::null_mut;
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 use rustix::param::page_size;
 use wasmtime::{Error, LinearMemory, MemoryCreator, MemoryType};
+
+use super::keeping::Spares;
 
 /// Memories that a thread keeps.
 const KEPT: usize = 4;
@@ -25,18 +26,7 @@ const LARGEST: usize = 4 << 20;
 const SMALLEST_PAGE: usize = 4 << 10;
 
 thread_local! {
-    /// `None`: this thread keeps none.
-    static SPARE: RefCell<Option<Vec<Mapping>>> = const { RefCell::new(None) };
-}
-
-/// From now on this thread keeps memories; those that it keeps are let go.
-pub fn keep() {
-    SPARE.set(Some(Vec::with_capacity(KEPT)));
-}
-
-/// Lets go what this thread keeps, and keeps no more.
-pub fn keep_no_more() {
-    SPARE.set(None);
+    pub static SPARES: Spares<Mapping> = const { Spares::new(KEPT) };
 }
 
 /// Makes memories for an engine whose code has no images of them: those need wasmtime's own.
@@ -54,7 +44,7 @@ unsafe impl MemoryCreator for Memories {
         guard: usize,
     ) -> Result<Box<dyn LinearMemory>, String> {
         let shape = Shape { capacity: reserved.unwrap_or(0).max(minimum), guard };
-        let spare = SPARE.with_borrow_mut(|spare| spare.as_mut().and_then(Vec::pop));
+        let spare = SPARES.with(Spares::take);
         let mapping = match spare {
             Some(spare) if spare.shape == shape => Ok(spare),
             _ => Mapping::new(shape),
@@ -106,14 +96,8 @@ impl Drop for Memory {
     fn drop(&mut self) {
         let Some(mapping) = self.mapping.take() else { return };
         // A thread that ends has given its own up already.
-        let _ = SPARE.try_with(|spare| {
-            if let Ok(mut spare) = spare.try_borrow_mut()
-                && let Some(spare) = spare.as_mut().filter(|spare| spare.len() < KEPT)
-                && mapping.open <= LARGEST
-                && mapping.clean().is_ok()
-            {
-                spare.push(mapping);
-            }
+        let _ = SPARES.try_with(|spares| {
+            spares.give(mapping, |mapping| mapping.open <= LARGEST && mapping.clean().is_ok());
         });
     }
 }
@@ -127,7 +111,7 @@ struct Shape {
 }
 
 /// An address range with a guard at both ends; unmapped when dropped.
-struct Mapping {
+pub struct Mapping {
     base: *mut c_void,
     len: usize,
     shape: Shape,
@@ -220,7 +204,7 @@ mod tests {
     use crate::shim::keeping::Keeping;
 
     fn kept() -> Option<usize> {
-        SPARE.with_borrow(|spare| spare.as_ref().map(Vec::len))
+        SPARES.with(Spares::count)
     }
 
     fn module(wat: &str) -> Module {

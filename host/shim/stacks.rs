@@ -3,13 +3,14 @@
 //! the process's other threads. Everywhere else a stack goes with its Store.
 #![allow(unsafe_code)]
 
-use std::cell::RefCell;
 use std::ffi::c_void;
 use std::ops::Range;
 use std::ptr::null_mut;
 
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 use wasmtime::{Error, StackCreator, StackMemory};
+
+use super::keeping::Spares;
 
 /// Stacks that a thread keeps: instances of one thread mostly follow each other.
 const KEPT: usize = 2;
@@ -21,18 +22,7 @@ const WARM: usize = 64 << 10;
 const GUARD: usize = 64 << 10;
 
 thread_local! {
-    /// `None`: this thread keeps none.
-    static SPARE: RefCell<Option<Vec<Mapping>>> = const { RefCell::new(None) };
-}
-
-/// From now on this thread keeps stacks; those that it keeps are let go.
-pub fn keep() {
-    SPARE.set(Some(Vec::with_capacity(KEPT)));
-}
-
-/// Lets go what this thread keeps, and keeps no more.
-pub fn keep_no_more() {
-    SPARE.set(None);
+    pub static SPARES: Spares<Mapping> = const { Spares::new(KEPT) };
 }
 
 /// Makes stacks for an engine.
@@ -43,7 +33,7 @@ pub struct Stacks;
 // which wasm code cannot read, and is passed over where zeros are asked for.
 unsafe impl StackCreator for Stacks {
     fn new_stack(&self, size: usize, zeroed: bool) -> Result<Box<dyn StackMemory>, Error> {
-        let spare = SPARE.with_borrow_mut(|spare| spare.as_mut().and_then(Vec::pop));
+        let spare = SPARES.with(Spares::take);
         let mapping = match spare {
             Some(spare) if !zeroed && spare.stack().len() == size => spare,
             _ => Mapping::new(size)?,
@@ -75,19 +65,12 @@ impl Drop for Stack {
     fn drop(&mut self) {
         let Some(mapping) = self.0.take() else { return };
         // A thread that ends has given its own up already.
-        let _ = SPARE.try_with(|spare| {
-            if let Ok(mut spare) = spare.try_borrow_mut()
-                && let Some(spare) = spare.as_mut().filter(|spare| spare.len() < KEPT)
-                && mapping.cool().is_ok()
-            {
-                spare.push(mapping);
-            }
-        });
+        let _ = SPARES.try_with(|spares| spares.give(mapping, |mapping| mapping.cool().is_ok()));
     }
 }
 
 /// A stack with its guard below it; unmapped when dropped.
-struct Mapping {
+pub struct Mapping {
     base: *mut c_void,
     len: usize,
 }
@@ -154,7 +137,7 @@ mod tests {
     }
 
     fn kept() -> Option<usize> {
-        SPARE.with_borrow(|spare| spare.as_ref().map(Vec::len))
+        SPARES.with(Spares::count)
     }
 
     #[test]
