@@ -22,7 +22,7 @@ use crate::model::handler::{self, Handler};
 pub use exec::ExecConfig;
 pub use guests::{GuestsConfig, Permission};
 pub use network::{Collection, GuestSockets, Isolation, NetworkConfig, WithoutPlugins};
-pub use plugins::{CpusConfig, FailPolicy, PluginConfig};
+pub use plugins::{CpusConfig, FailPolicy, PluginConfig, PodHooksConfig};
 pub use registry::{RegistryConfig, RegistryHost, RegistryMirror};
 pub use streaming::StreamingConfig;
 pub use telemetry::{MetricsConfig, TracingConfig};
@@ -57,6 +57,7 @@ pub struct Config {
     pub cpus: CpusConfig,
     /// Lifecycle plugins by name.
     pub plugins: BTreeMap<String, PluginConfig>,
+    pub pod_hooks: PodHooksConfig,
     pub metrics: MetricsConfig,
     pub tracing: TracingConfig,
 }
@@ -162,6 +163,7 @@ impl Default for Config {
             streaming: StreamingConfig::default(),
             cpus: CpusConfig::default(),
             plugins: BTreeMap::new(),
+            pod_hooks: PodHooksConfig::default(),
             metrics: MetricsConfig::default(),
             tracing: TracingConfig::default(),
         }

@@ -81,6 +81,23 @@ impl Error {
         move |source| Self::Io { doing, source }
     }
 
+    /// The same error, with what it is about in front.
+    pub fn about(self, what: &str) -> Self {
+        let told = |text: String| format!("{what}: {text}");
+        match self {
+            Self::Invalid(text) => Self::Invalid(told(text)),
+            Self::Refused(text) => Self::Refused(told(text)),
+            Self::Denied(text) => Self::Denied(told(text)),
+            Self::StaleCode(text) => Self::StaleCode(told(text)),
+            Self::Unavailable(text) => Self::Unavailable(told(text)),
+            Self::DeadlineExceeded(text) => Self::DeadlineExceeded(told(text)),
+            Self::Exhausted(text) => Self::Exhausted(told(text)),
+            Self::Unsigned(text) => Self::Unsigned(told(text)),
+            Self::RegistryUnavailable(text) => Self::RegistryUnavailable(told(text)),
+            other => Self::Precondition(told(other.to_string())),
+        }
+    }
+
     /// The same error once more, for another one who waits for the same thing.
     pub fn copy(&self) -> Self {
         match self {

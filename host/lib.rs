@@ -12,6 +12,7 @@ pub mod cri;
 pub mod engine;
 pub mod error;
 pub mod image;
+mod interface;
 pub mod lifecycle;
 pub mod model;
 pub mod netns;

@@ -70,7 +70,7 @@ rust wasm32-wasip2 "-p2"
 # Only components, and libraries to cargo: they have no p1 form, and names with underscores.
 for guest in p3-command toolbox web web-p3 \
   audit env-inject exclusive-cpus graceful image-allowlist numa-affinity \
-  plugin-probe; do
+  plugin-probe hooks-probe; do
   compile --package "$guest" --target wasm32-wasip2 --target-dir "$target/components"
   publish "$target/components/wasm32-wasip2/release/${guest//-/_}.wasm" "$guest.wasm"
 done

@@ -6,3 +6,5 @@ mod examples;
 mod kit;
 mod misbehaving;
 mod node;
+mod own;
+mod this;

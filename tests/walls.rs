@@ -10,7 +10,7 @@ const LONGEST: usize = 400;
 
 /// The parts that a part may name as `crate::PART`, besides itself. `proto` is told apart by its
 /// packages.
-const DIRECTIONS: [(&str, &[&str]); 21] = [
+const DIRECTIONS: [(&str, &[&str]); 22] = [
     ("model", &[]),
     ("error", &["model"]),
     ("proto", &[]),
@@ -21,7 +21,8 @@ const DIRECTIONS: [(&str, &[&str]); 21] = [
     ("passing", &[]),
     ("retry", &[]),
     ("watch", &[]),
-    ("lifecycle", &["config", "engine", "error", "image", "model", "watch"]),
+    ("interface", &["error"]),
+    ("lifecycle", &["config", "engine", "error", "image", "interface", "model", "watch"]),
     ("telemetry", &["config", "error", "retry"]),
     ("network", &["config", "error", "model", "netns", "telemetry"]),
     (
@@ -29,6 +30,7 @@ const DIRECTIONS: [(&str, &[&str]); 21] = [
         &[
             "engine",
             "error",
+            "interface",
             "model",
             "netns",
             "passing",
@@ -46,6 +48,7 @@ const DIRECTIONS: [(&str, &[&str]); 21] = [
             "engine",
             "error",
             "image",
+            "interface",
             "lifecycle",
             "model",
             "network",
@@ -112,7 +115,7 @@ const DIRECTIONS: [(&str, &[&str]); 21] = [
 ];
 
 /// The parts, or the files in one, that may name wasmtime and its kin.
-const NAME_WASMTIME: [&str; 4] = ["engine", "lifecycle/", "shim/", "image/compile"];
+const NAME_WASMTIME: [&str; 5] = ["engine", "interface/", "lifecycle/", "shim/", "image/compile"];
 
 struct Source {
     /// "shim/wasi/p1".

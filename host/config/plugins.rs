@@ -29,6 +29,47 @@ pub struct PluginConfig {
     pub settings: toml::Table,
 }
 
+/// What the hooks may do that pods bring for themselves (annotation `wasmpod.dev/hooks`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PodHooksConfig {
+    /// Otherwise pods that bring some are refused.
+    pub enabled: bool,
+    /// How long a call may take, in milliseconds, its time in the queue included.
+    pub deadline_ms: u32,
+    /// Bytes of memory; they count as the pod's too.
+    pub memory: u64,
+    /// As a plugin's. Who writes a pod is trusted with its containers' words, not with the node's
+    /// files and CPUs.
+    pub functions: Vec<String>,
+    pub fields: Vec<String>,
+}
+
+impl Default for PodHooksConfig {
+    fn default() -> Self {
+        let texts = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        Self {
+            enabled: true,
+            deadline_ms: 2000,
+            memory: 64 << 20,
+            functions: texts(&[
+                "pods",
+                "containers.list",
+                "containers.get",
+                "containers.stats",
+                "cpu.topology",
+                "cpu.shared-pool",
+                "cpu.allocations",
+                "cpu.ran-on",
+                "memory.nodes",
+                "events",
+                "kv",
+            ]),
+            fields: texts(&["env", "args", "annotations", "rlimits"]),
+        }
+    }
+}
+
 /// The CPUs that plugins may allocate to each realm's pods, in the kernel's list format; empty: all
 /// that are online, as long as no other realm has a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

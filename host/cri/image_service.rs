@@ -12,7 +12,7 @@ use super::convert::image;
 use super::service::{Service, answer, now};
 use crate::error::{Error, Result as Outcome};
 use crate::image::{Image, Usage};
-use crate::model::container::{Container, ContainerState};
+use crate::model::container::ContainerState;
 use crate::proto::cri::image_service_server::ImageService;
 use crate::proto::cri::{self, *};
 use crate::runtime::Runtime;
@@ -44,7 +44,8 @@ impl ImageService for Service {
             _ => HashMap::new(),
         };
         let spec = (!spec.runtime_handler.is_empty()).then_some(spec);
-        let image = found.map(|found| cri::Image { spec, ..image::item(&found) });
+        let shown = found.and_then(|found| self.shown(vec![found]).pop());
+        let image = shown.map(|shown| cri::Image { spec, ..shown });
         Ok(Response::new(ImageStatusResponse { image, info }))
     }
 
@@ -83,7 +84,17 @@ impl Service {
         } else {
             images.get(&wanted).into_iter().collect()
         };
-        found.iter().map(|found| image::item(found)).collect()
+        self.shown(found)
+    }
+
+    /// Images that are hooks of pods are pinned meanwhile: a kubelet knows no container of them.
+    fn shown(&self, found: Vec<Arc<Image>>) -> Vec<cri::Image> {
+        let hooks = self.runtime.hooks_images();
+        let mut shown: Vec<_> = found.iter().map(|found| image::item(found)).collect();
+        for item in &mut shown {
+            item.pinned |= hooks.contains(&item.id);
+        }
+        shown
     }
 
     /// The kubelet reads the first of each list, and takes them for one file system when their
@@ -103,12 +114,9 @@ impl Service {
     async fn remove(&self, reference: &str) -> Outcome<cri::RemoveImageResponse> {
         let images = self.runtime.images();
         if let Some(found) = images.get(reference)
-            && let Some(container) = needing(&self.runtime, &found.id)
+            && let Some(user) = needing(&self.runtime, &found.id)
         {
-            return Err(Error::Precondition(format!(
-                "image {reference:?} is used by container {} ({})",
-                container.id, container.config.name.name
-            )));
+            return Err(Error::Precondition(format!("image {reference:?} is used by {user}")));
         }
         let runtime = self.runtime.clone();
         images.remove(reference, move |id| needing(&runtime, id).is_some()).await?;
@@ -116,11 +124,15 @@ impl Service {
     }
 }
 
-/// A container that needs an image's files: one that runs, or may. Who has exited is begun never
-/// again, and keeps its record; a kubelet collects only images of which it has no container.
-pub(super) fn needing(runtime: &Runtime, image: &str) -> Option<Arc<Container>> {
+/// Who needs an image's files: a container that runs, or may, or a pod whose own hooks they are. A
+/// container that has exited is begun never again, and keeps its record; a kubelet collects only
+/// images of which it has no container.
+pub(super) fn needing(runtime: &Runtime, image: &str) -> Option<String> {
     let mut all = runtime.containers_of_image(image).into_iter();
-    all.find(|container| !matches!(container.state, ContainerState::Exited { .. }))
+    let container = all.find(|found| !matches!(found.state, ContainerState::Exited { .. }));
+    container
+        .map(|found| format!("container {} ({})", found.id, found.config.name.name))
+        .or_else(|| runtime.hooked_by(image).map(|pod| format!("the hooks of pod {pod}")))
 }
 
 fn device(folder: &Path) -> Option<u64> {

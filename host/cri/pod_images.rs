@@ -103,7 +103,9 @@ impl Images for Service {
             prune_request::Which::All => Prune::All,
         };
         let runtime = self.runtime.clone();
-        let in_use = move |id: &str| !runtime.containers_of_image(id).is_empty();
+        let in_use = move |id: &str| {
+            !runtime.containers_of_image(id).is_empty() || runtime.hooked_by(id).is_some()
+        };
         let pruned = self.images().prune(which, in_use).await;
         answer(pruned.map(|(removed, freed)| PruneResponse {
             removed: removed.into_iter().map(stored::pruned).collect(),

@@ -96,6 +96,11 @@ impl Name {
         self.repository.split_once('/').unwrap_or((DEFAULT_DOMAIN, &self.repository))
     }
 
+    /// Whether it comes to mean another image by custom.
+    pub fn is_latest(&self) -> bool {
+        self.digest.is_none() && self.tag.as_deref().is_none_or(|tag| tag == DEFAULT_TAG)
+    }
+
     /// `repository:tag`, without a digest.
     pub fn tagged(&self) -> String {
         format!("{}:{}", self.repository, self.tag.as_deref().unwrap_or(DEFAULT_TAG))

@@ -1,20 +1,11 @@
-//! The interface of node plugins as Rust (guest-sdk/wit), and the model in its words.
+//! The model in the words of the interface of plugins.
 
+use crate::interface::About;
 use crate::model::container::{Container, ContainerState, Exit, Mount, MountAccess};
 use crate::model::resources::Resources;
 use crate::model::sandbox::{Realm, Sandbox, SandboxState};
 
-wasmtime::component::bindgen!({
-    path: "guest-sdk/wit",
-    world: "wasmpod:lifecycle/plugin",
-    imports: { default: async | trappable },
-    exports: { default: async },
-    require_store_data_send: true,
-    additional_derives: [Clone, PartialEq],
-});
-
-pub use exports::wasmpod::lifecycle::node_hooks as hooks;
-pub use wasmpod::lifecycle::{config, containers, cpu, events, kv, log, memory, pods, types};
+pub use crate::interface::{config, containers, cpu, events, kv, log, memory, pods, types};
 
 use types as wit;
 
@@ -69,6 +60,13 @@ pub fn pod(from: &Sandbox) -> wit::Pod {
         resources: config.resources.as_ref().map(resources),
         created_at: from.created_at,
     }
+}
+
+/// What a container is told of itself, as JSON.
+pub fn about(sandbox: &Sandbox, shown: Shown<'_>) -> Vec<u8> {
+    let about = About { pod: pod(sandbox), container: container(shown) };
+    // Numbers, texts and lists alone, which JSON has all.
+    serde_json::to_vec(&about).unwrap_or_default()
 }
 
 fn mount(from: &Mount) -> wit::Mount {

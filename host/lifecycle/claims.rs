@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::model::cpuset::CpuSet;
+use crate::model::ids::SandboxId;
 use crate::model::sandbox::Realm;
 
 /// Who took what.
@@ -23,6 +24,7 @@ pub struct Claim {
 pub struct Coming {
     pub realm: Realm,
     pub namespace: String,
+    pub sandbox: SandboxId,
 }
 
 pub struct Claims {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::bindings::types as wit;
 use super::bindings::{self, config, containers, events, kv, log, pods};
 use super::claims::Claims;
-use super::kv::Store as Keys;
+use super::kv::Keys;
 use super::load::shown;
 use super::manifest::Grants;
 use super::node::{Node, Told};
@@ -33,7 +33,7 @@ pub struct Shared {
     pub cpus: CpusConfig,
     pub node: Arc<dyn Node>,
     pub claims: Arc<Claims>,
-    pub keys: Arc<Keys>,
+    pub keys: Keys,
     /// The daemon's runtime, in which what the node does is done.
     pub handle: tokio::runtime::Handle,
     pub told: Mutex<Option<(Instant, u32)>>,
@@ -43,17 +43,32 @@ pub struct Shared {
 pub struct View {
     pub shared: Arc<Shared>,
     grants: Grants,
+    /// The one pod that it reaches; `None`: those of its namespaces.
+    only: Option<SandboxId>,
 }
 
 type Answer<T> = wasmtime::Result<Result<T, String>>;
 
 impl View {
     pub fn new(shared: Arc<Shared>, grants: Grants) -> Self {
-        Self { shared, grants }
+        Self { shared, grants, only: None }
     }
 
-    fn sees(&self, sandbox: &Sandbox) -> bool {
-        self.shared.config.sees(&sandbox.config.name.namespace)
+    /// For a pod's own hooks.
+    pub fn of_pod(shared: Arc<Shared>, grants: Grants, pod: SandboxId) -> Self {
+        Self { shared, grants, only: Some(pod) }
+    }
+
+    /// Whether it reaches what is of a pod.
+    pub fn reaches(&self, pod: &SandboxId, namespace: &str) -> bool {
+        match &self.only {
+            Some(only) => only == pod,
+            None => self.shared.config.sees(namespace),
+        }
+    }
+
+    pub fn sees(&self, sandbox: &Sandbox) -> bool {
+        self.reaches(&sandbox.id, &sandbox.config.name.namespace)
     }
 
     pub fn pods(&self) -> Vec<wit::Pod> {
@@ -131,6 +146,8 @@ impl View {
 pub fn said<T>(result: Result<T>) -> Answer<T> {
     Ok(result.map_err(|error| error.to_string()))
 }
+
+impl crate::interface::Holder for View {}
 
 impl bindings::types::Host for View {}
 
@@ -263,18 +280,18 @@ impl config::Host for View {
 
 impl kv::Host for View {
     async fn get(&mut self, key: String) -> Answer<Option<Vec<u8>>> {
-        said(self.shared.keys.get(&key))
+        said(self.shared.keys.open().and_then(|keys| keys.get(&key)))
     }
 
     async fn set(&mut self, key: String, value: Vec<u8>) -> Answer<()> {
-        said(self.shared.keys.set(&key, &value))
+        said(self.shared.keys.open().and_then(|keys| keys.set(&key, &value)))
     }
 
     async fn delete(&mut self, key: String) -> Answer<()> {
-        said(self.shared.keys.delete(&key))
+        said(self.shared.keys.open().and_then(|keys| keys.delete(&key)))
     }
 
     async fn keys(&mut self, prefix: String) -> Answer<Vec<String>> {
-        said(self.shared.keys.keys(&prefix))
+        said(self.shared.keys.open().and_then(|keys| keys.keys(&prefix)))
     }
 }

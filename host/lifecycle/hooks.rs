@@ -1,14 +1,11 @@
 //! The hooks: which plugins are asked, with what, and what becomes of their answers.
 
-use std::sync::Arc;
-
 use super::adjust::{Adjusting, change_resources, check, fields};
 use super::bindings::types::{self as wit, Hooks};
 use super::bindings::{self, Shown};
 use super::instance::asking;
 use super::load::shown;
-use super::plugin::Seat;
-use super::{Chain, Link};
+use super::{Chain, Link, View};
 use crate::error::{Error, Result};
 use crate::model::container::{Container, ContainerConfig};
 use crate::model::ids::ContainerId;
@@ -53,8 +50,14 @@ impl Step {
 /// What a chain made of a container that is to be created.
 pub struct Adjusted {
     pub config: ContainerConfig,
-    /// Of other containers, by the plugins that want them.
-    updates: Vec<(String, Arc<Seat>, Vec<wit::ContainerUpdate>)>,
+    updates: Vec<Update>,
+}
+
+/// What somebody wants of other containers, once this one is certain.
+pub(super) struct Update {
+    pub by: String,
+    pub view: View,
+    pub updates: Vec<wit::ContainerUpdate>,
 }
 
 impl Chain {
@@ -115,7 +118,7 @@ impl Chain {
             });
             link.plugin.ask(hook, wants, call).await?;
         }
-        Ok(())
+        self.step_own(step, sandbox, container).await
     }
 
     /// Has every plugin adjust a container that is about to be created; `None` where none wants
@@ -124,7 +127,7 @@ impl Chain {
         let id = seen.container.id.as_str();
         let mut config = seen.container.config.clone();
         let (mut updates, mut is_touched) = (Vec::new(), false);
-        if !self.is_empty() {
+        if self.concerns(sandbox) {
             self.expect(sandbox, id);
         }
         for link in self.of(sandbox) {
@@ -144,9 +147,12 @@ impl Chain {
                 .apply(adjustment)?;
             is_touched = true;
             if !wanted.is_empty() {
-                updates.push((name.clone(), seat, wanted));
+                updates.push(Update { by: name.clone(), view: link.view(&seat), updates: wanted });
             }
         }
+        let own = self.adjust_own(sandbox, seen, &mut config).await?;
+        is_touched |= own.is_some();
+        updates.extend(own);
         Ok(is_touched.then_some(Adjusted { config, updates }))
     }
 
@@ -170,12 +176,9 @@ impl Chain {
     /// The container has a record now: does what was wanted of others.
     pub async fn created(&self, id: &ContainerId, adjusted: Option<Adjusted>) -> Result<()> {
         self.claims.expect(id.as_str(), None);
-        for (name, seat, updates) in adjusted.map(|adjusted| adjusted.updates).unwrap_or_default() {
-            let link = self.links.iter().find(|link| link.plugin.name == name);
-            if let Some(link) = link {
-                let done = link.view(&seat).apply(updates).await;
-                done.map_err(|error| Error::Precondition(format!("plugin {name}: {error}")))?;
-            }
+        for wanted in adjusted.map(|adjusted| adjusted.updates).unwrap_or_default() {
+            let (by, done) = (wanted.by, wanted.view.apply(wanted.updates).await);
+            done.map_err(|error| Error::Precondition(format!("plugin {by}: {error}")))?;
         }
         Ok(())
     }
@@ -184,6 +187,12 @@ impl Chain {
     pub fn forget(&self, id: &ContainerId) {
         self.claims.expect(id.as_str(), None);
         self.claims.give_back(id.as_str());
+    }
+
+    /// A container's record is gone.
+    pub fn deleted(&self, id: &ContainerId) {
+        self.forget(id);
+        self.own.forget_container(id);
     }
 
     /// What a container's resources are to be, if `wanted` is what was asked for.
@@ -223,6 +232,17 @@ impl Chain {
             check(&change).map_err(fault)?;
             change_resources(&mut outcome, &change);
         }
+        if let Some((name, change)) = self.update_own(sandbox, (container, wanted)).await? {
+            let touched = fields(&change);
+            let both = owners.iter().find(|(known, _)| touched.contains(known));
+            if let Some((field, other)) = both {
+                return Err(Error::Precondition(format!(
+                    "plugin {other} and the {name} both set {field} of container {}",
+                    container.config.name.name
+                )));
+            }
+            change_resources(&mut outcome, &change);
+        }
         Ok(outcome)
     }
 
@@ -256,6 +276,9 @@ impl Chain {
             if let Err(error) = self.tell_end(link, hook, (sandbox, container)).await {
                 tracing::warn!(container = %container.id, %error, "a plugin failed");
             }
+        }
+        if let Err(error) = self.end_own(hook, sandbox, container).await {
+            tracing::warn!(container = %container.id, %error, "a pod's hooks failed");
         }
     }
 

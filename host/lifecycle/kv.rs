@@ -1,10 +1,11 @@
 //! A plugin's durable state: a database of its own, small by its limits.
 
-use std::path::Path;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
+use super::lock;
 use crate::error::{Error, Result};
 
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("kv");
@@ -14,6 +15,28 @@ const LARGEST_VALUE: usize = 64 << 10;
 
 /// Bytes of keys and values together.
 const MOST: usize = 1 << 20;
+
+/// A state that is opened, and made, when it is first needed.
+pub struct Keys {
+    file: PathBuf,
+    store: Mutex<Option<Arc<Store>>>,
+}
+
+impl Keys {
+    pub fn new(file: PathBuf) -> Self {
+        Self { file, store: Mutex::default() }
+    }
+
+    pub fn open(&self) -> Result<Arc<Store>> {
+        let mut store = lock(&self.store);
+        if let Some(store) = &*store {
+            return Ok(store.clone());
+        }
+        let opened = Arc::new(Store::open(&self.file)?);
+        *store = Some(opened.clone());
+        Ok(opened)
+    }
+}
 
 pub struct Store {
     database: Database,

@@ -15,11 +15,12 @@ use wasmtime::component::Component;
 use super::bindings::{self, Shown};
 use super::functions::{Shared, View};
 use super::instance::asking;
-use super::manifest::{Grants, Manifest, imports};
+use super::manifest::{Grants, Manifest};
 use super::plugin::{Plugin, Seat};
 use crate::config::PluginConfig;
 use crate::error::{Error, Result};
 use crate::image::{CodeForm, ImageStore};
+use crate::interface::imports;
 use crate::watch::FolderWatch;
 
 /// Bytes of a plugin that is taken for one.
@@ -81,7 +82,7 @@ impl Loader {
         let component = mapped
             .await
             .unwrap_or_else(|_| Err(Error::Internal("loading a plugin panicked".to_owned())))?;
-        let imported = imports(&component, &self.engine)?;
+        let imported = imports(&component, &self.engine, "node-hooks")?;
         let grants = Grants::settle(&manifest, &imported, &self.config)?;
         Ok(Loaded { component, grants })
     }

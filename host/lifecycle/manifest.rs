@@ -1,28 +1,16 @@
-//! What a plugin asks for: its manifest, and what its component really imports. Pure.
+//! What a plugin asks for: its manifest, and what it is granted of that. Pure.
 
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use wasmparser::{Parser, Payload};
-use wasmtime::Engine;
-use wasmtime::component::Component;
-use wasmtime::component::types::ComponentItem;
 
 use crate::config::PluginConfig;
 use crate::error::{Error, Result};
+use crate::interface::covers;
 
 /// The custom section that the SDK writes.
 pub const SECTION: &str = "wasmpod:plugin";
-
-/// The interface's package, and the version that this daemon speaks.
-const PACKAGE: &str = "wasmpod:lifecycle/";
-const VERSION: &str = "0.1.0";
-
-/// The interface that a plugin exports.
-const HOOKS: &str = "node-hooks";
-
-/// Interfaces that need no grant: types, a plugin's own settings, its lines in the log.
-const FREE: [&str; 3] = ["types", "config", "log"];
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -50,48 +38,6 @@ impl Manifest {
     }
 }
 
-/// The functions of the interface that a component imports, as "interface.function". The error
-/// says which version it was made for, or that it is no plugin.
-pub fn imports(component: &Component, engine: &Engine) -> Result<BTreeSet<String>> {
-    let kind = component.component_type();
-    let of_package = |name: &str| -> Result<Option<String>> {
-        let Some(rest) = name.strip_prefix(PACKAGE) else { return Ok(None) };
-        match rest.split_once('@') {
-            Some((interface, VERSION)) => Ok(Some(interface.to_owned())),
-            Some((_, other)) => Err(Error::Invalid(format!(
-                "it speaks wasmpod:lifecycle@{other}, this daemon {VERSION}: build it with the \
-                 guest SDK of this wasmpod"
-            ))),
-            None => Ok(None),
-        }
-    };
-    let mut has_hooks = false;
-    for (name, _) in kind.exports(engine) {
-        has_hooks |= of_package(name)?.is_some_and(|interface| interface == HOOKS);
-    }
-    if !has_hooks {
-        return Err(Error::Invalid(format!(
-            "it is no plugin: it does not export {PACKAGE}{HOOKS}@{VERSION}"
-        )));
-    }
-    let mut functions = BTreeSet::new();
-    for (name, import) in kind.imports(engine) {
-        let Some(interface) =
-            of_package(name)?.filter(|interface| !FREE.contains(&interface.as_str()))
-        else {
-            continue;
-        };
-        if let ComponentItem::ComponentInstance(instance) = import.ty {
-            for (function, item) in instance.exports(engine) {
-                if matches!(item.ty, ComponentItem::ComponentFunc(_)) {
-                    functions.insert(format!("{interface}.{function}"));
-                }
-            }
-        }
-    }
-    Ok(functions)
-}
-
 /// What a plugin may do: what it asked for and was granted.
 #[derive(Clone, Debug)]
 pub struct Grants {
@@ -99,6 +45,11 @@ pub struct Grants {
 }
 
 impl Grants {
+    /// To change these fields.
+    pub fn of(fields: Vec<String>) -> Self {
+        Self { fields }
+    }
+
     /// The error names what was asked for or is imported, and not granted.
     pub fn settle(
         manifest: &Manifest,
@@ -136,12 +87,6 @@ impl Grants {
     pub fn field(&self, field: &str) -> bool {
         covers(&self.fields, field)
     }
-}
-
-/// Whether a list names `what`, all of what it belongs to ("cpu" for "cpu.pin"), or everything.
-fn covers(granted: &[String], what: &str) -> bool {
-    let whole = what.split_once('.').map(|(whole, _)| whole);
-    granted.iter().any(|grant| grant == "*" || grant == what || whole == Some(grant.as_str()))
 }
 
 #[cfg(test)]

@@ -13,8 +13,10 @@ mod kv;
 mod load;
 mod manifest;
 mod node;
+mod own;
 mod plugin;
 mod processors;
+mod replies;
 mod topology;
 
 use std::path::Path;
@@ -22,7 +24,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use claims::{Claims, Coming};
-use functions::{Shared, View};
+use functions::Shared;
+use kv::Keys;
 use load::Loader;
 use plugin::Plugin;
 use wasmtime::Engine;
@@ -30,14 +33,17 @@ use wasmtime::Engine;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::image::ImageStore;
+use crate::model::ids::SandboxId;
 use crate::model::sandbox::Sandbox;
 
 pub use adjust::{change_resources, fields};
-pub use bindings::Shown;
 pub use bindings::types::{Image as PulledImage, ResourceChange};
+pub use bindings::{Shown, about};
+pub use functions::View;
 pub use hooks::{Adjusted, Ended, Step};
 pub use manifest::{Manifest, SECTION};
 pub use node::{Node, Placement, Told, Usage};
+pub use own::{settings, settle};
 
 /// A plugin and what its instances have in common.
 struct Link {
@@ -50,6 +56,7 @@ struct Link {
 pub struct Chain {
     links: Vec<Link>,
     claims: Arc<Claims>,
+    own: own::Own,
 }
 
 /// What one plugin is and how it is.
@@ -69,10 +76,11 @@ impl Chain {
             node.containers(None).iter().map(|found| found.id.to_string()).collect();
         let file = config.state.join("cpus.json");
         let claims = Arc::new(Claims::open(file, |id| known.contains(id))?);
+        let own = own::Own::new(config, node.clone(), claims.clone());
         let mut named: Vec<_> = config.plugins.iter().collect();
         named.sort_by_key(|(name, plugin)| (plugin.index, name.as_str()));
         if named.is_empty() {
-            return Ok(Self { links: Vec::new(), claims });
+            return Ok(Self { links: Vec::new(), claims, own });
         }
         let engine = crate::engine::new()
             .map_err(|error| Error::Internal(format!("plugins cannot run here: {error:#}")))?;
@@ -86,18 +94,28 @@ impl Chain {
                 cpus: config.cpus.clone(),
                 node: node.clone(),
                 claims: claims.clone(),
-                keys: Arc::new(kv::Store::open(&keys_file(&folder, name)?)?),
+                keys: keys(&folder, name)?,
                 handle: tokio::runtime::Handle::current(),
                 told: Mutex::default(),
             });
             Ok(Link::start(shared, &engine, images))
         };
         let links = named.into_iter().map(begin).collect::<Result<_>>()?;
-        Ok(Self { links, claims })
+        Ok(Self { links, claims, own })
     }
 
     pub fn is_empty(&self) -> bool {
         self.links.is_empty()
+    }
+
+    /// Whether anybody is to be asked of what happens in a pod.
+    pub fn concerns(&self, sandbox: &Sandbox) -> bool {
+        !self.is_empty() || sandbox.hooks.is_some()
+    }
+
+    /// A pod is gone, and with it what its own hooks had.
+    pub fn forget_pod(&self, id: &SandboxId) {
+        self.own.forget(id);
     }
 
     /// Waits until each plugin is ready or known to be broken: a new one has to be compiled first.
@@ -133,7 +151,10 @@ impl Chain {
 
     fn expect(&self, sandbox: &Sandbox, id: &str) {
         let namespace = sandbox.config.name.namespace.clone();
-        self.claims.expect(id, Some(Coming { realm: sandbox.realm, namespace }));
+        self.claims.expect(
+            id,
+            Some(Coming { realm: sandbox.realm, namespace, sandbox: sandbox.id.clone() }),
+        );
     }
 }
 
@@ -150,8 +171,8 @@ impl Link {
     }
 }
 
-/// Where a plugin's state is. Its name becomes a file's.
-fn keys_file(folder: &Path, name: &str) -> Result<std::path::PathBuf> {
+/// A plugin's state. Its name becomes a file's.
+fn keys(folder: &Path, name: &str) -> Result<Keys> {
     let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
     if !is_plain || name.starts_with('.') || name.is_empty() || name.len() > 63 {
         return Err(Error::Invalid(format!(
@@ -159,5 +180,12 @@ fn keys_file(folder: &Path, name: &str) -> Result<std::path::PathBuf> {
              and dots, and begins with none"
         )));
     }
-    Ok(folder.join(format!("{name}.redb")))
+    let keys = Keys::new(folder.join(format!("{name}.redb")));
+    // Whoever cannot have it is told at the daemon's start.
+    keys.open()?;
+    Ok(keys)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -1,11 +1,15 @@
 //! What plugins reach of the node: implemented by the daemon's core, so that no call goes back up.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::bindings::types as wit;
+use super::functions::View;
 use crate::error::Result;
+use crate::interface::{Answer, Call};
 use crate::model::container::Container;
 use crate::model::cpuset::CpuSet;
 use crate::model::ids::{ContainerId, SandboxId};
@@ -60,6 +64,18 @@ pub trait Node: Send + Sync {
     async fn usage(&self, id: &ContainerId) -> Result<Usage>;
 
     async fn placement(&self, id: &ContainerId) -> Result<Placement>;
+
+    /// A sandbox's folder, which goes with it.
+    fn folder(&self, id: &SandboxId) -> PathBuf;
+
+    /// Calls one of a sandbox's own hooks, which `view` answers meanwhile; within a time. The inner
+    /// error says in a clause why it gave no answer.
+    async fn call_hooks(
+        &self,
+        id: &SandboxId,
+        call: &Call,
+        within: (&mut View, Duration),
+    ) -> Result<Result<Answer, String>>;
 
     /// Tells an event of a sandbox or a container.
     fn tell(&self, id: &str, told: Told) -> Result<()>;

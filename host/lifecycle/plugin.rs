@@ -10,12 +10,13 @@ use wasmtime::Engine;
 
 use super::bindings::types as wit;
 use super::circuit::Circuit;
-use super::instance::{Answering, Instance, asking, brief};
+use super::instance::{Answering, Instance, asking};
 use super::load::{Loaded, Loader};
 use super::manifest::Grants;
 use crate::config::{FailPolicy, PluginConfig};
 use crate::error::{Error, Result};
 use crate::image::ImageStore;
+use crate::interface::brief;
 
 /// How long a plugin that failed waits before it begins anew; doubled each time it fails again.
 const AGAIN: Duration = Duration::from_millis(100);

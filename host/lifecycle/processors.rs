@@ -37,7 +37,7 @@ impl View {
     fn allocate_cpus(&self, id: &str, cpus: &str) -> Result<Option<String>> {
         let cpus = CpuSet::parse(cpus).map_err(Error::Invalid)?;
         let pending = self.shared.claims.pending(id);
-        let pending = pending.filter(|coming| self.shared.config.sees(&coming.namespace));
+        let pending = pending.filter(|coming| self.reaches(&coming.sandbox, &coming.namespace));
         let (realm, running) = match pending {
             Some(coming) => (coming.realm, None),
             None => {
@@ -79,10 +79,8 @@ impl cpu::Host for View {
     }
 
     async fn shared_pool(&mut self) -> Answer<String> {
-        let realm = match self.shared.node.sandboxes().first() {
-            Some(pod) => pod.realm,
-            None => Realm::Kubelet,
-        };
+        let pods = self.shared.node.sandboxes();
+        let realm = pods.iter().find(|pod| self.sees(pod)).map_or(Realm::Kubelet, |pod| pod.realm);
         said(self.pool(realm).map(|pool| self.shared.claims.rest(&pool).to_string()))
     }
 

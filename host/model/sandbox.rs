@@ -156,6 +156,15 @@ impl fmt::Display for SandboxState {
     }
 }
 
+/// The hooks that a pod brought for itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnHooks {
+    /// The image's id.
+    pub image: String,
+    /// What they may change of containers.
+    pub fields: Vec<String>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sandbox {
     pub id: SandboxId,
@@ -171,6 +180,8 @@ pub struct Sandbox {
     /// What its network gave it, in the network's order: the first is the pod's IP.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
+    #[serde(default)]
+    pub hooks: Option<OwnHooks>,
 }
 
 #[cfg(test)]

@@ -223,6 +223,7 @@ mod tests {
             state: SandboxState::Creating,
             shim: None,
             addresses: Vec::new(),
+            hooks: None,
         }
     }
 

@@ -17,9 +17,10 @@ impl Runtime {
         plan: Plan,
     ) -> Result<()> {
         let chain = self.chain()?;
-        let adjusted = match chain.is_empty() {
-            true => None,
-            false => chain.adjust(sandbox, shown(&container, &plan)).await?,
+        let is_asked = chain.concerns(sandbox);
+        let adjusted = match is_asked {
+            false => None,
+            true => chain.adjust(sandbox, shown(&container, &plan)).await?,
         };
         let (container, plan) = match &adjusted {
             None => (container, plan),
@@ -34,11 +35,11 @@ impl Runtime {
                 })?
             }
         };
-        if !chain.is_empty() {
+        if is_asked {
             chain.validate(sandbox, shown(&container, &plan)).await?;
         }
         self.make_planned(sandbox, &container, &plan).await?;
-        if chain.is_empty() {
+        if !is_asked {
             return Ok(());
         }
         if let Err(error) = chain.created(&container.id, adjusted).await {

@@ -224,7 +224,7 @@ impl Runtime {
 
     pub(super) async fn begin_container(self: Arc<Self>, id: ContainerId) -> Result<()> {
         let turn = self.records.turn(id.as_str());
-        let _turn = turn.operation.write().await;
+        let own_turn = turn.operation.write().await;
         let container = self
             .records
             .container(&id)
@@ -241,7 +241,8 @@ impl Runtime {
         }
         let shim = self.shims.get(sandbox.shim.as_ref());
         let chain = self.chain()?;
-        if !chain.is_empty()
+        let is_asked = chain.concerns(&sandbox);
+        if is_asked
             && container.state == ContainerState::Created
             && let Err(error) = chain.container(Step::StartContainer, &sandbox, &container).await
         {
@@ -257,9 +258,9 @@ impl Runtime {
                 let started_at = response.into_inner().started_at;
                 let ran = self.records.set_container(&id, ContainerVerb::Run { started_at });
                 phase("record", &[], ran).await?;
-                if !chain.is_empty()
-                    && let Some(container) = self.records.container(&id)
-                {
+                // Whoever hears of it may want to change it at once.
+                drop(own_turn);
+                if is_asked && let Some(container) = self.records.container(&id) {
                     self.tell_plugins(Step::StartedContainer, &sandbox, Some(&container)).await;
                 }
                 Ok(())

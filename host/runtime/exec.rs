@@ -207,7 +207,7 @@ impl Runtime {
         update: Resources,
     ) -> Result<()> {
         let turn = self.records.turn(id.as_str());
-        let _turn = turn.operation.write().await;
+        let own_turn = turn.operation.write().await;
         let container = self
             .records
             .container(&id)
@@ -224,7 +224,8 @@ impl Runtime {
         }
         let mut resources = launch::kept(&container.resources.updated(&update));
         let chain = self.chain()?;
-        let sandbox = self.records.sandbox(&container.sandbox).filter(|_| !chain.is_empty());
+        let sandbox = self.records.sandbox(&container.sandbox);
+        let sandbox = sandbox.filter(|sandbox| chain.concerns(sandbox));
         if let Some(sandbox) = &sandbox {
             let wanted = chain.update(sandbox, &container, &resources).await?;
             resources = launch::kept(&launch::applied(&wanted)?);
@@ -233,6 +234,8 @@ impl Runtime {
         self.apply_limits(&container, &resources).await?;
         // A kill between the two leaves the record's limits, which recovery applies again.
         self.records.change(vec![Change::SetResources(id.clone(), resources)]).await?;
+        // Whoever hears of it may want to change it at once.
+        drop(own_turn);
         if let (Some(sandbox), Some(container)) = (&sandbox, self.records.container(&id)) {
             self.tell_plugins(Step::UpdatedContainer, sandbox, Some(&container)).await;
         }

@@ -101,6 +101,7 @@ pub mod tests {
             state: SandboxState::Ready,
             shim: None,
             addresses: Vec::new(),
+            hooks: None,
         }
     }
 

@@ -4,6 +4,7 @@ use super::Runtime;
 use super::containers::Plan;
 use super::exec::cpu_time;
 use crate::image::{Code, CodeForm};
+use crate::lifecycle::{Shown, about};
 use crate::model::container::{Container, MountAccess, Propagation};
 use crate::model::user::User;
 use crate::proto::shim as wire;
@@ -15,6 +16,8 @@ impl Runtime {
         plan: &Plan,
     ) -> wire::CreateContainerRequest {
         let root = self.folders.root_of(&container.id);
+        let sandbox = self.records.sandbox(&container.sandbox);
+        let shown = Shown { container, argv: &plan.launch.argv, env: &plan.launch.env };
         let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
         let pairs = container.config.mounts.iter().zip(&plan.mounts).zip(&plan.volumes);
         let mounts = pairs.map(|((asked, planned), volume)| wire::Mount {
@@ -60,6 +63,7 @@ impl Runtime {
             masked_paths: container.config.covers.masked.clone(),
             readonly_paths: container.config.covers.read_only.clone(),
             programs: plan.programs.iter().map(wire_code).collect(),
+            about: sandbox.map_or(Vec::new(), |sandbox| about(&sandbox, shown)).into(),
         }
     }
 

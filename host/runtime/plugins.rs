@@ -1,5 +1,6 @@
 //! Lifecycle plugins and the core: what they reach of it, and who hears of ends.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -13,8 +14,9 @@ use super::records::now;
 use super::{Filter, Runtime, etc_layer};
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::interface::{Answer, Call};
 use crate::lifecycle::{
-    Chain, Ended, Node, Placement, PulledImage, ResourceChange, Step, Told, Usage,
+    Chain, Ended, Node, Placement, PulledImage, ResourceChange, Step, Told, Usage, View,
 };
 use crate::model::container::{Container, ContainerState};
 use crate::model::cpuset::CpuSet;
@@ -24,6 +26,9 @@ use crate::proto::shim as wire;
 
 /// How long a plugin's wish may wait for a container that a request is changing.
 const BUSY: Duration = Duration::from_millis(500);
+
+/// How long after its deadline a shim is waited for.
+const UNANSWERED: Duration = Duration::from_millis(100);
 
 /// How long the daemon's start waits for its plugins.
 const SETTLING: Duration = Duration::from_secs(60);
@@ -36,9 +41,7 @@ impl Runtime {
     pub(super) async fn begin_plugins(self: &Arc<Self>) -> Result<()> {
         let node: Arc<dyn Node> = Arc::new(OfRuntime(Arc::downgrade(self)));
         let chain = Chain::start(&self.config, &self.images, &node)?;
-        if !chain.is_empty() {
-            tokio::spawn(tell_ends(Arc::downgrade(self), self.news()));
-        }
+        tokio::spawn(tell_ends(Arc::downgrade(self), self.news()));
         chain.settled(SETTLING).await;
         let _ = self.chain.set(chain);
         Ok(())
@@ -96,9 +99,10 @@ impl Runtime {
 
     /// After it has ended by being asked to.
     pub(super) async fn tell_of_stopped(&self, id: &ContainerId) {
-        let Some(chain) = self.chain.get().filter(|chain| !chain.is_empty()) else { return };
+        let Some(chain) = self.chain.get() else { return };
         let Some(container) = self.records.container(id) else { return };
-        if let Some(sandbox) = self.records.sandbox(&container.sandbox) {
+        let sandbox = self.records.sandbox(&container.sandbox);
+        if let Some(sandbox) = sandbox.filter(|sandbox| chain.concerns(sandbox)) {
             chain.ended(Ended::Stopped, &sandbox, &container).await;
         }
     }
@@ -149,7 +153,7 @@ async fn tell_ends(runtime: Weak<Runtime>, mut news: tokio::sync::broadcast::Rec
                 }
                 chain.forget(&container.id);
             }
-            Happening::Deleted => chain.forget(&container.id),
+            Happening::Deleted => chain.deleted(&container.id),
             _ => {}
         }
     }
@@ -217,6 +221,23 @@ impl Node for OfRuntime {
         let placed = placed.into_inner();
         let set = |text: &str| CpuSet::parse(text).unwrap_or_default();
         Ok(Placement { allowed: set(&placed.allowed), seen: set(&placed.seen) })
+    }
+
+    fn folder(&self, id: &SandboxId) -> PathBuf {
+        self.get().map(|runtime| runtime.folders.sandbox(id)).unwrap_or_default()
+    }
+
+    async fn call_hooks(
+        &self,
+        id: &SandboxId,
+        call: &Call,
+        (view, limit): (&mut View, Duration),
+    ) -> Result<Result<Answer, String>> {
+        let runtime = self.get()?;
+        // The shim ends it in time; one that does not answer is not waited for.
+        let talk = runtime.talk_with_hooks(id, call, (view, limit));
+        let talked = tokio::time::timeout(limit + UNANSWERED, talk).await;
+        talked.unwrap_or_else(|_| Ok(Err("gave no answer in time".to_owned())))
     }
 
     fn tell(&self, id: &str, told: Told) -> Result<()> {

@@ -8,12 +8,11 @@
 //! the other way: the record "removing" comes first, durably, and recovery finishes it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::change::Change;
-use super::client::{answer_within, failure};
+use super::client::failure;
 use super::records::now;
-use super::shims::{Seat, Shim};
+use super::shims::Shim;
 use super::stop::StopPlan;
 use super::{Runtime, cgroup, etc_layer, launch, network, sweep};
 use crate::error::{Error, Result};
@@ -21,16 +20,10 @@ use crate::lifecycle::Step;
 use crate::model::container::{ContainerState, ContainerVerb, Exit, Reason};
 use crate::model::cpuset::CpuSet;
 use crate::model::handler::{Handler, ProcessPlace, StorePlace};
-use crate::model::ids::SandboxId;
+use crate::model::ids::{ContainerId, SandboxId};
 use crate::model::sandbox::{Realm, Sandbox, SandboxConfig, SandboxState, SandboxVerb};
 use crate::proto::shim as wire;
 use crate::telemetry::trace::phase;
-
-/// How many shims are asked for a place before giving up: one may be full, one may die.
-const PLACES: usize = 4;
-
-/// How long a shim may take to make a sandbox before another one is asked.
-const SEATING: Duration = Duration::from_secs(15);
 
 impl Runtime {
     pub(super) async fn make_sandbox(
@@ -41,6 +34,8 @@ impl Runtime {
     ) -> Result<SandboxId> {
         let place = self.check_sandbox(&handler, &config)?;
         let hostname = etc_layer::hostname(&config)?;
+        let (hooks, wire) =
+            self.prepare_hooks(&config).await?.map(|found| (found.own, found.wire)).unzip();
         let sandbox = Sandbox {
             id: SandboxId::random(),
             realm,
@@ -50,10 +45,15 @@ impl Runtime {
             state: SandboxState::Creating,
             shim: None,
             addresses: Vec::new(),
+            hooks,
         };
         let reserved = self.records.change_passing(Change::AddSandbox(sandbox.clone()));
         phase("reserve", &[], reserved).await?;
-        if let Err(error) = self.place_sandbox(&sandbox, place, hostname).await {
+        let placed = match self.keeps_hooks(&sandbox) {
+            Ok(()) => self.place_sandbox(&sandbox, place, (hostname, wire)).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = placed {
             self.sweep(vec![self.folders.sandbox(&sandbox.id)]).await;
             self.records.change(vec![Change::ForgetSandbox(sandbox.id)]).await?;
             return Err(error);
@@ -92,9 +92,10 @@ impl Runtime {
         &self,
         sandbox: &Sandbox,
         place: ProcessPlace,
-        hostname: String,
+        (hostname, hooks): (String, Option<wire::Hooks>),
     ) -> Result<()> {
         let request = self.sandbox_request(sandbox, &hostname)?;
+        let request = wire::CreateSandboxRequest { hooks, ..request };
         // Its door stays open until the shim is through it.
         let attachments = self.attach_network(sandbox).await?;
         let request = Self::with_network(request, sandbox, attachments.as_ref());
@@ -169,101 +170,6 @@ impl Runtime {
         })
     }
 
-    async fn seat(&self, sandbox: &Sandbox, place: ProcessPlace) -> Result<Seat> {
-        match place {
-            ProcessPlace::Shared => self.shims.shared_seat().await,
-            ProcessPlace::Pod => {
-                self.shims.own_seat(&sandbox.id, &sandbox.config.cgroup_parent).await
-            }
-        }
-    }
-
-    /// Asks one shim after the other: one may be full, dead without the pool's knowing, or die
-    /// in the middle of it.
-    async fn seat_sandbox(
-        &self,
-        sandbox: &Sandbox,
-        place: ProcessPlace,
-        request: &wire::CreateSandboxRequest,
-    ) -> Result<Seat> {
-        let mut left = PLACES;
-        loop {
-            left -= 1;
-            let seated = match self.seat(sandbox, place).await {
-                Ok(seat) => self.try_seat(sandbox, seat, request.clone()).await,
-                // A shim that cannot even be begun says so for most others too.
-                Err(error) => {
-                    left = left.min(1);
-                    Err(error)
-                }
-            };
-            match seated {
-                Err(Error::Exhausted(_) | Error::Unavailable(_)) if left > 0 => {}
-                outcome => return outcome,
-            }
-        }
-    }
-
-    async fn try_seat(
-        &self,
-        sandbox: &Sandbox,
-        seat: Seat,
-        request: wire::CreateSandboxRequest,
-    ) -> Result<Seat> {
-        let shim = seat.shim().clone();
-        let mut wire = shim.wire();
-        let call = answer_within(SEATING, "making a sandbox", wire.create_sandbox(request));
-        let ready = Change::Sandbox(sandbox.id.clone(), SandboxVerb::Ready(shim.id.clone()));
-        let error = match tokio::join!(call, self.records.foretell(ready)) {
-            (Ok(_), Ok(())) => return Ok(seat),
-            (Err(error), _) | (_, Err(error)) => error,
-        };
-        match &error {
-            Error::Exhausted(_) => seat.refused(),
-            Error::Unavailable(_) => {
-                // Full keeps others from it meanwhile.
-                seat.refused();
-                self.leave(&shim, &sandbox.id).await;
-            }
-            // It may have been made and the answer lost.
-            _ => self.leave(&shim, &sandbox.id).await,
-        }
-        Err(error)
-    }
-
-    /// Sees to it that a shim which failed does not keep the sandbox: buries it where it is dead,
-    /// so that its cgroup is free for the next, else asks it to, however late it hears.
-    async fn leave(&self, shim: &Arc<Shim>, id: &SandboxId) {
-        if super::client::is_gone(&shim.folder.socket()).await {
-            super::exits::bury(&self.shims, &shim.id).await;
-            return;
-        }
-        let (mut wire, request) = (shim.wire(), by_id(id));
-        tokio::spawn(async move {
-            // One that has died meanwhile keeps nothing.
-            let _ = wire.remove_sandbox(request).await;
-        });
-    }
-
-    async fn record_ready(&self, sandbox: &Sandbox, seat: Seat) -> Result<()> {
-        let shim = seat.shim().clone();
-        let ready = SandboxVerb::Ready(shim.id.clone());
-        let ready = Change::Sandbox(sandbox.id.clone(), ready);
-        let recorded = phase("record", &[], self.records.change_passing(ready)).await;
-        // A shim that died before the record named it was buried without this sandbox.
-        if recorded.is_ok() && self.shims.is_alive(&shim.id) {
-            seat.keep();
-            return Ok(());
-        }
-        self.leave(&shim, &sandbox.id).await;
-        recorded?;
-        // As if it had never been ready: for the next try, or for the daemon after a kill.
-        let again =
-            vec![Change::ForgetSandbox(sandbox.id.clone()), Change::AddSandbox(sandbox.clone())];
-        self.records.change(again).await?;
-        Err(Error::Unavailable("the sandbox's shim ended while it was made".to_owned()))
-    }
-
     pub(super) async fn end_sandbox(self: Arc<Self>, id: SandboxId) -> Result<()> {
         let turn = self.records.turn(id.as_str());
         let _turn = turn.operation.write().await;
@@ -280,7 +186,11 @@ impl Runtime {
     /// Ends the containers first, so that each exit is in the database, then what they shared.
     /// The caller has the sandbox's turn.
     async fn end_ready_sandbox(&self, sandbox: &Sandbox) -> Result<()> {
+        let ran = self.running(&sandbox.id);
         self.kill_containers(&sandbox.id).await?;
+        if let Ok(chain) = self.chain() {
+            chain.heard(sandbox, &ran).await;
+        }
         let shim = match self.shims.get(sandbox.shim.as_ref()) {
             Ok(shim) => shim,
             Err(error) => return self.settled(&sandbox.id, error).await,
@@ -295,6 +205,12 @@ impl Runtime {
         self.records.set_sandbox(&sandbox.id, SandboxVerb::Stop).await
     }
 
+    fn running(&self, sandbox: &SandboxId) -> Vec<ContainerId> {
+        let containers = self.records.read().containers_of(sandbox);
+        let running = |state: &ContainerState| matches!(state, ContainerState::Running { .. });
+        containers.iter().filter(|c| running(&c.state)).map(|c| c.id.clone()).collect()
+    }
+
     async fn kill_containers(&self, sandbox: &SandboxId) -> Result<()> {
         let containers = self.records.read().containers_of(sandbox);
         let kills = containers.iter().map(|container| self.kill_container(&container.id));
@@ -302,7 +218,7 @@ impl Runtime {
     }
 
     /// Ends a container whatever state it is in; one that never ran is exited too.
-    async fn kill_container(&self, id: &crate::model::ids::ContainerId) -> Result<()> {
+    async fn kill_container(&self, id: &ContainerId) -> Result<()> {
         self.end_container(id, StopPlan::KILL).await?;
         let state = self.records.container(id).map(|container| container.state.clone());
         if state == Some(ContainerState::Created) {
@@ -354,6 +270,9 @@ impl Runtime {
         let containers = self.records.read().containers_of(&sandbox.id);
         let mut folders: Vec<_> = containers.iter().map(|c| self.folders.root_of(&c.id)).collect();
         folders.push(self.folders.sandbox(&sandbox.id));
+        if let Ok(chain) = self.chain() {
+            chain.forget_pod(&sandbox.id);
+        }
         self.sweep(folders).await;
         self.records.change(vec![Change::ForgetSandbox(sandbox.id.clone())]).await?;
         self.let_exec_codes_go().await;

@@ -57,8 +57,12 @@ impl Runtime {
         id: &ContainerId,
         plan: StopPlan,
     ) -> Result<Option<Exit>> {
+        let is_heard = |container: &Container| {
+            let sandbox = self.records.sandbox(&container.sandbox);
+            self.chain().is_ok_and(|chain| sandbox.is_some_and(|pod| chain.concerns(&pod)))
+        };
         let was_running = match self.records.container(id) {
-            Some(container) if self.chain().is_ok_and(|chain| !chain.is_empty()) => {
+            Some(container) if is_heard(&container) => {
                 self.tell_of_stop(&container).await;
                 matches!(container.state, ContainerState::Running { .. })
             }

@@ -27,6 +27,7 @@ use super::sessions::Sessions;
 use super::spec::{ContainerSpec, Patience, SIGKILL, Stop, Update};
 use super::stuck::{Part, Stuck};
 use super::taps::Taps;
+use super::this::This;
 use super::wasi::fs::Root;
 use super::{ending, lock};
 use crate::error::{Error, Result};
@@ -50,6 +51,7 @@ pub struct Container {
     pub ledger: Arc<Ledger>,
     /// Ends the main program.
     pub kill: Arc<Kill>,
+    pub this: Arc<This>,
     guard: Arc<Guard>,
     /// Its threads, and what they may have of the machine.
     pub control: Arc<Control>,
@@ -97,9 +99,11 @@ impl Container {
         let memory = Budget::within(sandbox.memory.clone(), spec.limits.memory);
         sandbox.cpus.choose(&spec.id, spec.limits.processor.cpus.clone());
         let stuck = Stuck::default();
+        let kill = Arc::new(Kill::new(host.engines.clone()));
         let container = Self {
             ledger: Arc::new(Ledger::new(memory, spec.limits.descriptors, spec.limits.handles)),
-            kill: Arc::new(Kill::new(host.engines.clone())),
+            this: Arc::new(This::new(spec.about.clone(), kill.clone())),
+            kill,
             guard: Arc::new(Guard::new(spec.network.policy.clone(), sandbox.loopback())),
             control: Control::new(
                 (spec.id.clone(), sandbox.cpus.clone()),
@@ -195,7 +199,8 @@ impl Container {
     /// Whether its program hears that it is to stop.
     fn hears(&self) -> bool {
         let parts = lock(&self.parts);
-        matches!(parts.as_deref(), Some(Parts { program: Loaded::Ready(program), .. }) if program.hears())
+        self.this.hears()
+            || matches!(parts.as_deref(), Some(Parts { program: Loaded::Ready(program), .. }) if program.hears())
     }
 
     /// Resolves to the exit once there is one.
@@ -274,6 +279,7 @@ impl Container {
             service: self.spec.network.service.clone(),
             crew: Some(Arc::new(self.clone())),
             begun: run.begun,
+            this: self.this.clone(),
             process: None,
         }
     }
@@ -300,6 +306,7 @@ impl Container {
 
     /// From the container's thread: the guest is about to run.
     pub fn begin(&self, at: i64) {
+        self.this.begin(at);
         self.go(Verb::Begin { at });
     }
 

@@ -2,12 +2,14 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::{Code as GrpcCode, Status};
 
 use super::cpu::{self, Processor};
 use super::guest::Form;
+use super::hooks::HooksSpec;
 use super::mounts::{Covers, ImageSource, MountAccess, MountPropagation, MountSpec, RootAccess};
 use super::network::NetworkSpec;
 use super::phase::Phase;
@@ -85,6 +87,17 @@ pub fn sandbox_spec(asked: wire::CreateSandboxRequest) -> Result<SandboxSpec> {
             ports: asked.ports.iter().map(host_port).collect::<Result<_>>()?,
             addresses: asked.addresses.iter().map(|text| ip(text)).collect::<Result<_>>()?,
         },
+        hooks: asked.hooks.map(hooks).transpose()?,
+    })
+}
+
+fn hooks(asked: wire::Hooks) -> Result<HooksSpec> {
+    let missing = || Error::Invalid("hooks without code".to_owned());
+    Ok(HooksSpec {
+        code: code(asked.code.ok_or_else(missing)?)?,
+        memory: asked.memory,
+        functions: asked.functions,
+        patience: Duration::from_millis(asked.patience_ms),
     })
 }
 
@@ -131,6 +144,7 @@ pub fn container_spec(asked: wire::CreateContainerRequest) -> Result<ContainerSp
         user: user(asked.user.unwrap_or_default()),
         working_dir: if asked.working_dir.is_empty() { "/".to_owned() } else { asked.working_dir },
         entry_path: asked.entry_path,
+        about: Arc::from(&*asked.about),
         stdin: match (asked.terminal, asked.stdin) {
             (true, _) => StdinSource::Terminal { once: asked.stdin_once },
             (false, true) => StdinSource::Pipe { once: asked.stdin_once },

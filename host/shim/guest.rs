@@ -15,6 +15,7 @@ use super::ledger::{Ledger, OutOfMemory, Taken};
 use super::network::Guard;
 use super::output::Output;
 use super::processes::Process;
+use super::this::This;
 use super::ticker::Ticker;
 use super::wasi::fs::Root;
 use super::wasi::{component, http, p1, p2, p3};
@@ -62,6 +63,8 @@ pub struct Context {
     /// Called when all that is not the guest's own doing has succeeded, just before its first
     /// instruction: from then on it runs. Never called for one that cannot be begun.
     pub begun: Option<Begun>,
+    /// What its container is told of itself.
+    pub this: Arc<This>,
     /// The process that this run is, for guests that start others.
     pub process: Option<Arc<Process>>,
 }
@@ -115,6 +118,7 @@ impl Context {
             service: None,
             crew: None,
             begun: None,
+            this: self.this.clone(),
             process: None,
         }
     }
@@ -227,9 +231,7 @@ impl Kind {
             }
             Form::Component => {
                 // SAFETY: the caller's contract.
-                let load = |engine| unsafe { Component::deserialize_file(engine, path) };
-                // Code is for one of them; the other refuses it by what its first bytes say.
-                let component = load(&engines.mapped).or_else(|_| load(&engines.copied));
+                let component = unsafe { load_component(engines, path) };
                 let component = component.map_err(LoadError::Code)?;
                 let engine = component.engine();
                 let exports = component::exports(engine, &component);
@@ -245,6 +247,18 @@ impl Kind {
             }
         }
     }
+}
+
+/// Maps a component's machine code, whichever engine it is for.
+///
+/// # Safety
+/// As [`Kind::load`].
+#[allow(unsafe_code)]
+pub unsafe fn load_component(engines: &Engines, path: &Path) -> wasmtime::Result<Component> {
+    // SAFETY: the caller's contract.
+    let load = |engine| unsafe { Component::deserialize_file(engine, path) };
+    // Code is for one of them; the other refuses it by what its first bytes say.
+    load(&engines.mapped).or_else(|_| load(&engines.copied))
 }
 
 impl Program {
@@ -273,7 +287,10 @@ impl Program {
             Kind::P1(program) => program.run(context),
             Kind::P2(program) => program.run(context),
             Kind::P3(program) => program.run(context),
-            Kind::Http(program) => program.run(context, self.footprint),
+            Kind::Http(program) => {
+                context.this.serve();
+                program.run(context, self.footprint)
+            }
         }
     }
 }

@@ -231,7 +231,11 @@ fn run(
         Err(error) => return ending::exit_of(Ended::NotStarted(error.to_string()), 0),
     };
     let exit = match catch_unwind(AssertUnwindSafe(|| program.run(context))) {
-        Ok(ended) => ending::exit_of(ended, container.signal()),
+        Ok(ended) => {
+            let own = container.this.code().filter(|_| matches!(ended, Ended::Killed));
+            let ended = own.map_or(ended, |code| Ended::Exited(code.into()));
+            ending::exit_of(ended, container.signal())
+        }
         Err(panic) => ending::host_fault(&*panic),
     };
     // It holds the terminal's inner side.

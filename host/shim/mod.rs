@@ -16,6 +16,7 @@ mod ending;
 mod exec;
 mod exits;
 pub mod guest;
+mod hooks;
 mod host;
 mod ids;
 mod input;
@@ -53,6 +54,7 @@ mod taps;
 mod terminal;
 #[cfg(test)]
 mod tests;
+pub mod this;
 pub mod ticker;
 mod traffic;
 pub mod wasi;

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
+use wasmtime::component::Component;
 
-use super::guest::{Form, Kind, LoadError, Program};
+use super::guest::{Form, Kind, LoadError, Program, load_component};
 use super::ledger::{Ledger, Taken};
 use super::lock;
 use crate::engine::Engines;
@@ -118,6 +119,14 @@ impl Programs {
         Ok(fresh)
     }
 
+    /// A component that is no program. Reads and hashes the file as [`Programs::load`] does.
+    pub fn component(&self, code: &Code) -> Result<Component> {
+        let (_file, open) = verified(code)?;
+        // SAFETY: as in `read`.
+        let component = unsafe { load_component(&self.engines, &open) };
+        component.map_err(|error| stale(code, format!("{error:#}")))
+    }
+
     /// To be told by whoever has let go of a program.
     pub fn released(&self) {
         self.released.notify_one();
@@ -198,25 +207,33 @@ impl Slot {
     }
 }
 
-fn read(engines: &Engines, code: &Code) -> Result<Loaded> {
-    let stale =
-        |what: String| Error::StaleCode(format!("machine code {}: {what}", code.path.display()));
+fn stale(code: &Code, what: impl std::fmt::Display) -> Error {
+    Error::StaleCode(format!("machine code {}: {what}", code.path.display()))
+}
+
+/// The file, and a path by which it alone can be mapped while it is open.
+fn verified(code: &Code) -> Result<(File, PathBuf)> {
     let mut file = File::options()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(&code.path)
-        .map_err(|error| stale(error.to_string()))?;
-    let found = sha256(&mut file).map_err(|error| stale(error.to_string()))?;
+        .map_err(|error| stale(code, error))?;
+    let found = sha256(&mut file).map_err(|error| stale(code, error))?;
     if found != code.sha256 {
-        return Err(stale(format!("its SHA-256 is {found}, expected {}", code.sha256)));
+        return Err(stale(code, format!("its SHA-256 is {found}, expected {}", code.sha256)));
     }
     let open = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    Ok((file, open))
+}
+
+fn read(engines: &Engines, code: &Code) -> Result<Loaded> {
+    let (_file, open) = verified(code)?;
     // SAFETY: the bytes are those whose digest the daemon recorded when its compile child wrote
     // them; such files are mode 0400, written once and renamed in, never written again.
     match unsafe { Kind::load(engines, &open, code.form) } {
         Ok(kind) => Ok(Loaded::Ready(Arc::new(Program { kind, footprint: code.footprint }))),
         Err(LoadError::Link(sentence)) => Ok(Loaded::Unlinkable(sentence)),
-        Err(LoadError::Code(error)) => Err(stale(format!("{error:#}"))),
+        Err(LoadError::Code(error)) => Err(stale(code, format!("{error:#}"))),
     }
 }
 

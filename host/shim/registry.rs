@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use futures::future::join_all;
 use tokio::sync::watch;
 
-use super::container::Container;
+use super::container::{Container, on_thread};
+use super::hooks::Hooks;
 use super::host::Host;
 use super::sandbox::{Sandbox, SandboxSpec};
 use super::spec::{ContainerSpec, Stop, Update};
@@ -62,7 +63,14 @@ impl Registry {
         if lock(&self.held).sandboxes.contains_key(&id) {
             return Err(taken());
         }
-        let sandbox = Sandbox::start(&self.host.engines.mapped, spec).await?;
+        let hooks = match spec.hooks.clone() {
+            None => None,
+            Some(asked) => {
+                let host = self.host.clone();
+                Some(on_thread("w-hooks", move || Hooks::load(&host, asked)).await??)
+            }
+        };
+        let sandbox = Sandbox::start(&self.host.engines.mapped, spec, hooks).await?;
         let (is_new, count) = {
             let mut held = lock(&self.held);
             let is_new = !held.sandboxes.contains_key(&id);

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 
 use tokio::sync::{oneshot, watch};
-use wasmtime::{Engine, Store};
+use wasmtime::Engine;
 
 use super::cpu::{self, Threads};
+use super::hooks::{Home, Hooks, HooksSpec};
 use super::ledger::Budget;
 use super::lock;
 use super::loopback::Loopback;
@@ -37,6 +38,7 @@ pub struct SandboxSpec {
     /// Bytes for all containers together; `u64::MAX` sets no limit.
     pub memory: u64,
     pub ports: PortsSpec,
+    pub hooks: Option<HooksSpec>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,12 +76,16 @@ pub struct Sandbox {
 }
 
 /// Something for the sandbox's thread to do with its Store.
-pub type Work = Box<dyn FnOnce(&mut Store<Arc<Sandbox>>) + Send>;
+pub type Work = Box<dyn FnOnce(&mut Home) + Send>;
 
 impl Sandbox {
     /// Starts the sandbox's thread; returns once it stands in its namespace and on its CPUs, and
     /// its ports are open. The calling thread stands in the host's namespace.
-    pub async fn start(engine: &Engine, spec: SandboxSpec) -> Result<Arc<Self>> {
+    pub async fn start(
+        engine: &Engine,
+        spec: SandboxSpec,
+        hooks: Option<Hooks>,
+    ) -> Result<Arc<Self>> {
         // First: who asks for a port that is in use is told so at once.
         let bound = ports::bind(&spec.ports.ports)?;
         let (sender, work) = mpsc::channel();
@@ -103,7 +109,7 @@ impl Sandbox {
         std::thread::Builder::new()
             .name(thread_name('s', sandbox.spec.id.as_str()))
             .stack_size(THREAD_STACK)
-            .spawn(move || own.live(&engine, ready, &work))
+            .spawn(move || own.live((&engine, hooks), ready, &work))
             .map_err(|error| Error::Exhausted(format!("starting a sandbox's thread: {error}")))?;
         is_ready.await.unwrap_or_else(|_| {
             Err(Error::Internal("a sandbox's thread ended early".to_owned()))
@@ -122,20 +128,23 @@ impl Sandbox {
 
     fn live(
         self: Arc<Self>,
-        engine: &Engine,
+        (engine, hooks): (&Engine, Option<Hooks>),
         ready: oneshot::Sender<Result<()>>,
         work: &mpsc::Receiver<Work>,
     ) {
         let settled = {
             let _counted = self.threads.enter();
-            let settled = self.settle();
-            let is_settled = settled.is_ok();
+            let home = self.settle().and_then(|()| Home::new(engine, self.clone(), hooks));
+            let (settled, home) = match home {
+                Ok(home) => (Ok(()), Some(home)),
+                Err(error) => (Err(error), None),
+            };
             // The caller may have gone: then the registry stops this sandbox.
             let _ = ready.send(settled);
-            if is_settled {
-                let mut store = Store::new(engine, self.clone());
+            let is_settled = home.is_some();
+            if let Some(mut home) = home {
                 while let Ok(work) = work.recv() {
-                    work(&mut store);
+                    work(&mut home);
                 }
             }
             is_settled
@@ -157,6 +166,13 @@ impl Sandbox {
         let _ = self.tid.set(rustix::thread::gettid().as_raw_nonzero().get());
         *lock(&self.namespace) = namespace.map(Arc::new);
         self.cpus.with_pods(|cpus| cpus.map_or(Ok(()), cpu::pin_self))
+    }
+
+    /// Has the sandbox's thread do something, after what was asked before.
+    pub fn work(&self, work: Work) -> Result<()> {
+        let stopped = || Error::Precondition(format!("sandbox {} is stopped", self.spec.id));
+        let sender = lock(&self.work).clone().ok_or_else(stopped)?;
+        sender.send(work).map_err(|_| stopped())
     }
 
     /// Moves the calling thread into the sandbox's network namespace.
@@ -256,13 +272,15 @@ mod tests {
 
     fn spec(network: NetworkMode, cpus: Option<CpuSet>) -> SandboxSpec {
         let (id, ports) = (SandboxId::random(), PortsSpec::default());
-        SandboxSpec { id, network, etc_layer: None, cpus, memory: u64::MAX, ports }
+        let memory = u64::MAX;
+        SandboxSpec { id, network, etc_layer: None, cpus, memory, ports, hooks: None }
     }
 
     #[tokio::test]
     async fn a_sandbox_ends_when_told_and_lets_its_namespace_go() {
         let engine = crate::engine::new().expect("an engine");
-        let sandbox = Sandbox::start(&engine, spec(NetworkMode::Own, None)).await.expect("starts");
+        let sandbox =
+            Sandbox::start(&engine, spec(NetworkMode::Own, None), None).await.expect("starts");
         assert_eq!(sandbox.threads.count(), 1);
         sandbox.end().await;
         assert!(sandbox.is_ended());
@@ -275,13 +293,11 @@ mod tests {
         let engine = crate::engine::new().expect("an engine");
         let last: CpuSet = cpu::own().iter().last().into_iter().collect();
         let asked = spec(NetworkMode::Host, Some(last.clone()));
-        let sandbox = Sandbox::start(&engine, asked).await.expect("starts");
+        let sandbox = Sandbox::start(&engine, asked, None).await.expect("starts");
         let (told, tells) = oneshot::channel();
         let work: Work = Box::new(move |_| told.send(cpu::own()).expect("somebody listens"));
-        let sender = lock(&sandbox.work).clone().expect("it works");
-        sender.send(work).expect("it works");
+        sandbox.work(work).expect("it works");
         assert_eq!(tells.await.expect("it answers"), last);
-        drop(sender);
         sandbox.end().await;
     }
 }

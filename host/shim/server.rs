@@ -6,8 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
-use tokio::sync::{oneshot, watch};
-use tonic::{Request, Response, Status};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
 
 use super::container::on_thread;
 use super::exec::{ExecSpec, Streams};
@@ -15,9 +16,10 @@ use super::guest::Stdin;
 use super::kill::Kill;
 use super::output::Capture;
 use super::registry::Registry;
-use super::{convert, exec, resolve, room, stats};
+use super::{convert, exec, hooks, resolve, room, stats};
 use crate::error::{Error, Result};
 use crate::proto::SHIM_PROTOCOLS;
+use crate::proto::shim::hook_word::Word;
 use crate::proto::shim::shim_server::Shim;
 use crate::proto::shim::{self as wire, Empty};
 
@@ -215,6 +217,28 @@ impl Shim for Server {
             Ok(wire::PlacementResponse { allowed: allowed.to_string(), seen: seen.to_string() })
         })
         .await
+    }
+
+    type CallHooksStream = ReceiverStream<Result<wire::HookWord, Status>>;
+
+    async fn call_hooks(
+        &self,
+        request: Request<Streaming<wire::HookWord>>,
+    ) -> Result<Response<Self::CallHooksStream>, Status> {
+        let mut words = request.into_inner();
+        let Some(wire::HookWord { word: Some(Word::Call(call)) }) = words.message().await? else {
+            return Err(Status::invalid_argument("a hook's dialogue begins with its call"));
+        };
+        let id = convert::sandbox_id(&call.sandbox_id).map_err(convert::status)?;
+        let sandbox = self.registry.sandbox(&id).map_err(convert::status)?;
+        let (out, stream) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let told = hooks::converse(sandbox, call, (words, out.clone())).await;
+            if let Err(error) = told {
+                let _ = out.send(Err(convert::status(error))).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn update_sandbox(

@@ -1,6 +1,7 @@
 //! What a container is made of, how it may change and how it is to end: what calls ask for.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::cpu::Processor;
@@ -29,6 +30,8 @@ pub struct ContainerSpec {
     pub env: Vec<String>,
     pub user: User,
     pub working_dir: String,
+    /// What it is told of itself: JSON of the interface's `About`.
+    pub about: Arc<[u8]>,
     /// The entry module's path inside the root.
     pub entry_path: String,
     pub stdin: StdinSource,

@@ -260,6 +260,7 @@ mod tests {
             state: SandboxState::Ready,
             shim: None,
             addresses: Vec::new(),
+            hooks: None,
         }
     }
 

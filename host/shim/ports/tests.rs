@@ -31,8 +31,9 @@ async fn try_sandbox(ports: &[HostPort]) -> Result<Arc<Sandbox>> {
         cpus: None,
         memory: u64::MAX,
         ports: PortsSpec { ports: ports.to_vec(), addresses: Vec::new() },
+        hooks: None,
     };
-    Sandbox::start(&engine, spec).await
+    Sandbox::start(&engine, spec, None).await
 }
 
 /// `None`, and says so, where this user may make no network namespace.

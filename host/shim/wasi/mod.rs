@@ -9,6 +9,7 @@ pub mod p1;
 pub mod p2;
 pub mod p3;
 mod processes;
+mod this;
 mod working_dir;
 
 use crate::error::cut;

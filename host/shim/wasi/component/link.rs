@@ -6,7 +6,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 
 use super::state::State;
 use crate::shim::wasi::processes::PACKAGE as PROCESSES;
-use crate::shim::wasi::{identity, some_of};
+use crate::shim::wasi::{identity, some_of, this};
 
 /// A component with all its imports found.
 pub struct Linked {
@@ -39,7 +39,7 @@ pub fn exports(engine: &Engine, component: &Component) -> Vec<String> {
 const WATCHING: [&str; 3] = ["wasi:sockets/", "wasi:http/", PROCESSES];
 
 /// The packages of which something is given.
-const GIVEN: [&str; 8] = [
+const GIVEN: [&str; 9] = [
     PROCESSES,
     "wasi:cli/",
     "wasi:clocks/",
@@ -48,6 +48,7 @@ const GIVEN: [&str; 8] = [
     "wasi:random/",
     "wasi:sockets/",
     identity::PACKAGE,
+    this::INTERFACE,
 ];
 
 /// The names that a component imports of other packages.

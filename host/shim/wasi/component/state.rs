@@ -13,14 +13,16 @@ use super::sockets::Sockets;
 use super::stdin::Input;
 use super::transfer::{Guarded, Standard};
 use crate::model::user::User;
-use crate::shim::guest::Context;
+use crate::shim::guest::{Context, Role};
 use crate::shim::kill::{Kill, Killed};
 use crate::shim::ledger::Limiter;
 use crate::shim::network::Guard;
 use crate::shim::processes::Process;
 use crate::shim::resolver::Resolver;
+use crate::shim::this::This;
 use crate::shim::wasi::http::{Authorities, Outgoing};
 use crate::shim::wasi::processes::View;
+use crate::shim::wasi::this::View as ThisView;
 
 /// Bytes of randomness that one call may ask for.
 const RANDOM: u64 = 64 * 1024;
@@ -56,6 +58,8 @@ pub struct State {
     pub limiter: Limiter,
     process: Option<Arc<Process>>,
     kill: Arc<Kill>,
+    this: Arc<This>,
+    role: Role,
 }
 
 impl State {
@@ -98,6 +102,7 @@ impl State {
         // Bounds what a guest can make the host keep.
         table.set_max_capacity(context.ledger.handles as usize);
         let (process, kill) = (context.process, context.kill.clone());
+        let (this, role) = (context.this, context.role);
         let standard = (stdin, stdout, stderr);
         let files = Files::new(context.root, shared.folders, context.kill, standard);
         Ok(Self {
@@ -114,6 +119,8 @@ impl State {
             limiter: Limiter::new(context.ledger),
             process,
             kill,
+            this,
+            role,
         })
     }
 
@@ -127,6 +134,10 @@ impl State {
 
     pub fn processes(&mut self) -> View<'_> {
         View { table: &mut self.table, own: self.process.clone(), kill: self.kill.clone() }
+    }
+
+    pub fn this(&mut self) -> ThisView<'_> {
+        ThisView { table: &mut self.table, this: self.this.clone(), role: self.role }
     }
 
     /// What stock sockets see, their count, and who looks names up.

@@ -77,6 +77,7 @@ impl World {
             service: None,
             crew: None,
             begun: None,
+            this: Arc::new(crate::shim::this::This::new(Arc::new([]), self.kill.clone())),
             process: None,
         }
     }

@@ -14,7 +14,7 @@ use wasmtime_wasi_io::bindings::wasi::io;
 use super::loopback;
 use super::sockets::{HasPoll, HasSockets, PollView, SocketsView};
 use crate::shim::wasi::component::{HasFiles, State};
-use crate::shim::wasi::{identity, processes};
+use crate::shim::wasi::{identity, processes, this};
 
 struct HasTable;
 
@@ -67,6 +67,7 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(l)?;
     identity::add_to_linker(l)?;
     processes::add_to_linker(l)?;
+    this::add_to_linker(l)?;
     l.allow_shadowing(true);
     l.instance("wasi:sockets/tcp@0.2.12")?.func_wrap(
         "[method]tcp-socket.accept",

@@ -104,6 +104,7 @@ impl Guest {
             service: None,
             crew: None,
             begun: None,
+            this: Arc::new(crate::shim::this::This::new(Arc::new([]), self.kill.clone())),
             process: None,
         };
         let _entered = self.kill.enter();
