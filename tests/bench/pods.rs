@@ -12,6 +12,7 @@ mod kit;
 mod latency;
 mod network;
 mod pinning;
+mod plugins;
 mod polls;
 mod pulls;
 mod services;
@@ -40,7 +41,7 @@ mod registry {
 
 use table::Table;
 
-const ALL: [&str; 13] = [
+const ALL: [&str; 14] = [
     "latency",
     "exec",
     "streams",
@@ -54,6 +55,7 @@ const ALL: [&str; 13] = [
     "network",
     "services",
     "pinning",
+    "plugins",
 ];
 
 #[tokio::main(flavor = "current_thread")]
@@ -85,6 +87,7 @@ async fn main() {
             "stop" => stop::measure(&mut table).await,
             "pulls" => pulls::measure(&mut table).await,
             "pinning" => pinning::measure(&mut table).await,
+            "plugins" => plugins::measure(&mut table).await,
             "services" => services::measure(&mut table).await,
             "store" => store::measure(&mut table).await,
             _ => files::measure(&mut table).await,

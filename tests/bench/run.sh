@@ -4,6 +4,7 @@
 #   tests/bench/run.sh               everything
 #   tests/bench/run.sh latency stop  only these: latency exec streams throughput idle polls stop
 #                                    files network pulls store services pinning
+#                                    plugins
 #
 # As root for pods with a network namespace of their own. Best on an idle machine.
 #
