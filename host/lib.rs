@@ -27,6 +27,5 @@ pub mod telemetry;
 /// What tests wait with.
 #[cfg(test)]
 #[path = "../tests/support/wait.rs"]
-#[allow(dead_code)]
 mod wait;
 mod watch;

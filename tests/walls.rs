@@ -55,6 +55,7 @@ const DIRECTIONS: [(&str, &[&str]); 22] = [
             "passing",
             "proto::shim",
             "proto::SHIM_PROTOCOLS",
+            "retry",
             "speech",
             "telemetry",
         ],

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, Result};
 use crate::model::ids::{SandboxId, ShimId};
+use crate::retry;
 
 const BASE: &str = "/sys/fs/cgroup";
 
@@ -18,6 +19,9 @@ const HOME: &str = "wasmpod";
 
 /// How long a group may be empty because its process has not come yet.
 const YOUNG: Duration = Duration::from_secs(60);
+
+/// How long a group that is to go may be busy.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Which group a shim belongs into.
 #[derive(Clone, Copy, Debug)]
@@ -201,9 +205,9 @@ fn containers_of(folder: &PathBuf) -> Vec<PathBuf> {
     below.chain(beside().unwrap_or_default()).collect()
 }
 
-/// Removes the groups with those of the containers, then those of `parents` that are empty. The kernel lets a group go a moment
-/// after its last process.
-pub async fn remove(folders: &[PathBuf], parents: &[PathBuf]) {
+/// Removes the groups with those of the containers, then those of `parents` that are empty. The
+/// kernel lets a group go a moment after its last process: blocks as long.
+pub fn remove(folders: &[PathBuf], parents: &[PathBuf]) {
     let containers: Vec<_> = folders.iter().flat_map(containers_of).collect();
     for folder in &containers {
         // What was killed while it had used its quota up ends in its next period, else.
@@ -215,18 +219,9 @@ pub async fn remove(folders: &[PathBuf], parents: &[PathBuf]) {
         }
     }
     for folder in containers.into_iter().chain(folders.to_vec()) {
-        for _ in 0..50 {
-            match fs::remove_dir(&folder) {
-                Err(error) if error.kind() == ErrorKind::ResourceBusy => {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    // The next start's sweep tries again.
-                    tracing::warn!(cgroup = %folder.display(), %error, "a cgroup cannot be removed");
-                    break;
-                }
-                _ => break,
-            }
+        if let Err(error) = retry::remove_busy(&folder, PATIENCE) {
+            // The next start's sweep tries again.
+            tracing::warn!(cgroup = %folder.display(), %error, "a cgroup cannot be removed");
         }
     }
     for parent in parents {
@@ -288,8 +283,8 @@ mod tests {
         assert!(!home.path().join("left").exists());
     }
 
-    #[tokio::test]
-    async fn parents_go_with_the_last_group_that_they_were_made_for() {
+    #[test]
+    fn parents_go_with_the_last_group_that_they_were_made_for() {
         let base = tempfile::tempdir().unwrap();
         let there = base.path().join("there");
         fs::create_dir(&there).unwrap();
@@ -300,9 +295,9 @@ mod tests {
         assert!(missing_above(&second, &BTreeSet::new()).is_empty(), "it is somebody else's");
         assert_eq!(missing_above(&second, &parents.iter().collect()), parents);
         make(&second[0]).unwrap();
-        remove(&first, &parents).await;
+        remove(&first, &parents);
         assert!(!first[0].exists() && second[0].exists());
-        remove(&second, &parents).await;
+        remove(&second, &parents);
         assert!(there.exists() && !there.join("a").exists());
     }
 

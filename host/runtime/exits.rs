@@ -126,11 +126,14 @@ pub async fn bury(shims: &Arc<Shims>, id: &ShimId) {
     }
 
     let path = folder.path().to_owned();
-    let swept = tokio::task::spawn_blocking(move || sweep::remove(&path)).await;
-    if let Ok(Err(error)) = swept {
+    let clearing = tokio::task::spawn_blocking(move || {
+        let swept = sweep::remove(&path);
+        cgroup::remove(&record.cgroups, &record.parent_cgroups);
+        swept
+    });
+    if let Ok(Err(error)) = clearing.await {
         tracing::warn!(shim = %id, %error, "a dead shim's folder cannot be removed");
     }
-    cgroup::remove(&record.cgroups, &record.parent_cgroups).await;
     if let Err(error) = records.change(vec![Change::ForgetShim(id.clone())]).await {
         tracing::warn!(shim = %id, %error, "a dead shim cannot be forgotten");
     }

@@ -30,6 +30,7 @@ pub mod descriptor;
 mod guests;
 mod logs;
 mod messages;
+mod moments;
 mod names;
 mod pods;
 mod port;
@@ -42,12 +43,13 @@ pub use daemon::Daemon;
 pub use guests::{guest, guest_folder};
 pub use logs::{Line, Log};
 pub use messages::{container, env, host_network, mount, mount_read_only, sandbox};
+pub use moments::Moments;
 pub use names::NameServer;
 pub use pods::{Container, Pod};
 pub use port::Port;
 pub use tarpit::Tarpit;
 pub use user::User;
-pub use wait::{DEADLINE, Moments, eventually, eventually_async};
+pub use wait::{DEADLINE, eventually, eventually_async};
 
 /// Is this process root? If not, says loudly that the test is skipped.
 ///

@@ -10,14 +10,13 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::model::cpu_time::{CpuTime, PERIOD, SHARES};
+use crate::retry;
 use crate::shim::lock;
 
 const BASE: &str = "/sys/fs/cgroup";
 
-/// How often a group that threads are still leaving is tried to be removed, and the longest pause
-/// between two tries.
-const TRIES: u32 = 100;
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// How long threads may take to leave a group.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
@@ -149,7 +148,7 @@ impl Groups {
             let spawned = std::thread::Builder::new()
                 .name("w-groups".to_owned())
                 .stack_size(64 << 10)
-                .spawn(move || left.iter().for_each(|folder| remove_patiently(&folder)));
+                .spawn(move || left.iter().for_each(|folder| remove(&folder)));
             if let Err(error) = spawned {
                 tracing::error!(%error, "containers' cgroups stay until their shim ends");
             }
@@ -158,16 +157,10 @@ impl Groups {
     }
 }
 
-fn remove_patiently(folder: &Path) {
-    let mut pause = Duration::from_millis(1);
-    for _ in 0..TRIES {
-        match fs::remove_dir(folder) {
-            Err(error) if error.kind() == ErrorKind::ResourceBusy => std::thread::sleep(pause),
-            _ => return,
-        }
-        pause = (pause * 2).min(LONGEST_PAUSE);
+fn remove(folder: &Path) {
+    if let Err(error) = retry::remove_busy(folder, PATIENCE) {
+        tracing::warn!(folder = %folder.display(), %error, "a stuck thread keeps its cgroup");
     }
-    tracing::warn!(folder = %folder.display(), "a stuck thread keeps its cgroup");
 }
 
 /// Whether the daemon made that group for a shim.

@@ -104,8 +104,8 @@ fn threads_of_one_process_stand_in_groups_of_version_2() {
     })();
     child.kill().unwrap();
     child.wait().unwrap();
-    remove_patiently(&inner);
-    remove_patiently(&own);
+    remove(&inner);
+    remove(&own);
     let outcome: std::io::Result<String> = outcome;
     assert!(outcome.unwrap().lines().any(|line| line.ends_with("/c")));
     assert!(!own.exists());

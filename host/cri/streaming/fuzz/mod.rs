@@ -21,6 +21,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::time::timeout;
 
 use super::flow::WAITING;
+use crate::wait::eventually;
 
 /// Longest that a session may take. Ten seconds are what a pod has for the last bytes of a client,
 /// and what a client has to go; the rest is for a busy machine.
@@ -122,12 +123,8 @@ fn one<S: Future<Output = ()>>(name: &str, seed: u64, session: &impl Fn(Random) 
             let ended = timeout(SOON, session(Random::new(seed))).await;
             assert!(ended.is_ok(), "the session does not end");
             let tasks = Handle::current().metrics();
-            let over = async {
-                while tasks.num_alive_tasks() > 0 {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-            };
-            assert!(timeout(SOON, over).await.is_ok(), "tasks are left after the session");
+            let over = || (tasks.num_alive_tasks() == 0).then_some(());
+            eventually("the session's tasks have ended", over).await;
         });
     }));
     let most = memory::most() - before;
