@@ -7,4 +7,5 @@ mod kit;
 mod misbehaving;
 mod node;
 mod own;
+mod realms;
 mod this;

@@ -60,6 +60,19 @@ async fn a_request_that_goes_wrong_is_its_own_500_and_a_line_in_the_log() {
 }
 
 #[tokio::test]
+async fn a_service_that_asks_for_it_ends_as_a_whole_with_its_own_code() {
+    let daemon = Daemon::start().await;
+    let (web, port) = serve(&daemon, "web", "").await;
+    assert_eq!(get(port.at(), "/").await.status, 200);
+    let at = port.at();
+    // Whether there is an answer to it is left open.
+    let asked = tokio::task::spawn_blocking(move || call(at, "GET /quit", b""));
+    let exit = web.exit().await;
+    assert_eq!((exit.exit_code, exit.reason.as_str()), (5, "Error"));
+    let _ = asked.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_request_over_the_memory_limit_ends_alone() {
     let daemon = Daemon::start().await;
     let port = Port::new();

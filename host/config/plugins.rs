@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
+use crate::model::cpuset::CpuSet;
+use crate::model::sandbox::Realm;
+
 /// One plugin. Its name is the table's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -70,13 +74,38 @@ impl Default for PodHooksConfig {
     }
 }
 
-/// The CPUs that plugins may allocate to each realm's pods, in the kernel's list format; empty: all
-/// that are online, as long as no other realm has a pod.
+/// The CPUs of each realm's pods, in the kernel's list format: they run on no others, and plugins
+/// allocate no others to them. Empty: all that are online, to be allocated as long as no other realm
+/// has a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CpusConfig {
     pub kubelet: String,
     pub agent: String,
+}
+
+impl CpusConfig {
+    pub fn of(&self, realm: Realm) -> &str {
+        match realm {
+            Realm::Kubelet => &self.kubelet,
+            Realm::Agent => &self.agent,
+        }
+    }
+
+    /// Whether these can be the CPUs of a machine that has those.
+    pub fn check(&self, online: &CpuSet) -> Result<()> {
+        for (key, list) in [("kubelet", &self.kubelet), ("agent", &self.agent)] {
+            if list.is_empty() {
+                continue;
+            }
+            let wrong = |why| Error::Invalid(format!("configuration: cpus.{key}: {why}"));
+            let cpus = CpuSet::parse(list).map_err(wrong)?;
+            if let Some(absent) = cpus.iter().find(|&cpu| !online.contains(cpu)) {
+                return Err(wrong(format!("there is no CPU {absent}, only {online}")));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What becomes of a request when a plugin cannot be asked.
@@ -113,5 +142,23 @@ impl Default for PluginConfig {
             namespaces: vec!["*".to_owned()],
             settings: toml::Table::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_that_are_none_are_told_with_their_key() {
+        let online = CpuSet::parse("0-3").unwrap();
+        let config = |kubelet: &str, agent: &str| {
+            let config = CpusConfig { kubelet: kubelet.to_owned(), agent: agent.to_owned() };
+            config.check(&online).map_err(|error| error.to_string())
+        };
+        assert_eq!(config("0-1", ""), Ok(()));
+        let error = config("", "2,7").unwrap_err();
+        assert_eq!(error, "configuration: cpus.agent: there is no CPU 7, only 0-3");
+        assert!(config("two", "").unwrap_err().starts_with("configuration: cpus.kubelet: "));
     }
 }

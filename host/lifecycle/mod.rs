@@ -74,6 +74,7 @@ impl Chain {
     pub fn start(config: &Config, images: &Arc<ImageStore>, node: &Arc<dyn Node>) -> Result<Self> {
         let known: std::collections::BTreeSet<String> =
             node.containers(None).iter().map(|found| found.id.to_string()).collect();
+        config.cpus.check(&topology::online())?;
         let file = config.state.join("cpus.json");
         let claims = Arc::new(Claims::open(file, |id| known.contains(id))?);
         let own = own::Own::new(config, node.clone(), claims.clone());

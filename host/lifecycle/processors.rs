@@ -15,11 +15,7 @@ impl View {
     /// A realm's CPUs. Refused where two realms are in use and were given none: each would think
     /// that it has all.
     fn pool(&self, realm: Realm) -> Result<CpuSet> {
-        let cpus = &self.shared.cpus;
-        let text = match realm {
-            Realm::Kubelet => &cpus.kubelet,
-            Realm::Agent => &cpus.agent,
-        };
+        let text = self.shared.cpus.of(realm);
         if !text.is_empty() {
             return CpuSet::parse(text).map_err(Error::Invalid);
         }

@@ -10,9 +10,10 @@ use super::client::answer;
 use super::{Runtime, cgroup, launch};
 use crate::error::{Error, Result};
 use crate::lifecycle::Step;
+use crate::model::cpuset::CpuSet;
 use crate::model::ids::SandboxId;
 use crate::model::resources::{PodResources, Resources};
-use crate::model::sandbox::{Sandbox, SandboxState};
+use crate::model::sandbox::{Realm, Sandbox, SandboxState};
 use crate::proto::shim as wire;
 
 impl Runtime {
@@ -46,6 +47,24 @@ impl Runtime {
         Ok(())
     }
 
+    /// The CPUs that a pod's containers have unless they name their own: the pod's, or else those of
+    /// its realm. The list is empty where neither says any.
+    pub(super) fn pod_cpus(&self, realm: Realm, resources: Option<&Resources>) -> Result<String> {
+        let own = resources.map(|resources| resources.cpuset_cpus.as_str());
+        let own = own.filter(|list| !list.is_empty());
+        let realms = self.config.cpus.of(realm);
+        let Some(own) = own else { return Ok(realms.to_owned()) };
+        let cpus = CpuSet::parse(own).map_err(Error::Invalid)?;
+        let allowed = CpuSet::parse(realms).ok().filter(|allowed| !allowed.is_empty());
+        match allowed.and_then(|allowed| cpus.iter().find(|&cpu| !allowed.contains(cpu))) {
+            Some(other) => Err(Error::Invalid(format!(
+                "cpu list {own} names CPU {other}, the {realm}'s pods have {realms} (cpus.{realm} of \
+                 the configuration)"
+            ))),
+            None => Ok(own.to_owned()),
+        }
+    }
+
     pub(super) async fn apply_pod_limits(
         &self,
         sandbox: &Sandbox,
@@ -55,7 +74,7 @@ impl Runtime {
         let request = wire::UpdateSandboxRequest {
             id: sandbox.id.to_string(),
             memory_limit: cgroup::memory_limit(&sandbox.config.cgroup_parent)?.unwrap_or(0),
-            cpuset_cpus: resources.map(|r| r.cpuset_cpus.clone()).unwrap_or_default(),
+            cpuset_cpus: self.pod_cpus(sandbox.realm, resources)?,
         };
         answer("setting a pod's limits", shim.wire().update_sandbox(request)).await.map(drop)
     }

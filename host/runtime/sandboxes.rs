@@ -18,7 +18,6 @@ use super::{Runtime, cgroup, etc_layer, launch, network, sweep};
 use crate::error::{Error, Result};
 use crate::lifecycle::Step;
 use crate::model::container::{ContainerState, ContainerVerb, Exit, Reason};
-use crate::model::cpuset::CpuSet;
 use crate::model::handler::{Handler, ProcessPlace, StorePlace};
 use crate::model::ids::{ContainerId, SandboxId};
 use crate::model::sandbox::{Realm, Sandbox, SandboxConfig, SandboxState, SandboxVerb};
@@ -151,11 +150,7 @@ impl Runtime {
         // The pod's own limit is the one of its cgroup, which a kubelet sets (overhead included)
         // where the pod, or each of its containers, has one.
         let memory_limit = cgroup::memory_limit(&sandbox.config.cgroup_parent)?;
-        let cpus = sandbox.config.resources.as_ref().map(|r| r.cpuset_cpus.clone());
-        let cpuset_cpus = cpus.unwrap_or_default();
-        if !cpuset_cpus.is_empty() {
-            CpuSet::parse(&cpuset_cpus).map_err(Error::Invalid)?;
-        }
+        let cpuset_cpus = self.pod_cpus(sandbox.realm, sandbox.config.resources.as_ref())?;
         if let Some(resources) = &sandbox.config.resources {
             launch::check_memory_nodes(&resources.cpuset_mems)?;
         }

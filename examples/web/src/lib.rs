@@ -5,6 +5,7 @@
 //!     /echo        the request's body
 //!     /trap        panics
 //!     /exit        ends as a program would
+//!     /quit        ends its container, with code 5
 //!     /spin        never ends, in code
 //!     /sleep       never ends, asleep
 //!     /slow        answers after half a second
@@ -48,6 +49,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Web {
             "/echo" => (200, read(request.consume().expect("a body"))),
             "/trap" => panic!("as asked"),
             "/exit" => std::process::exit(3),
+            "/quit" => wasmpod_guest::this::exit(5),
             "/spin" => loop {
                 std::hint::spin_loop();
             },
