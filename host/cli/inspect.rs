@@ -130,10 +130,7 @@ fn info(info: &HashMap<String, String>) -> Value {
 
 /// A time in nanoseconds as RFC 3339; null for what has not happened.
 fn time(nanos: i64) -> Value {
-    match jiff::Timestamp::from_nanosecond(i128::from(nanos)) {
-        Ok(time) if nanos != 0 => json!(format!("{time:.9}")),
-        _ => Value::Null,
-    }
+    if nanos == 0 { Value::Null } else { json!(output::rfc3339(nanos)) }
 }
 
 fn container_json(status: &cri::ContainerStatus) -> Value {

@@ -8,6 +8,7 @@ mod compile;
 mod completion;
 mod config;
 mod doctor;
+mod events;
 mod exec;
 mod images;
 mod import;
@@ -110,6 +111,7 @@ enum Command {
     Stop(stop::Stop),
     Rm(rm::Rm),
     Inspect(inspect::Inspect),
+    Events(events::Events),
     Serve(serve::Serve),
     Config(config::Config),
     Import(import::Import),
@@ -140,6 +142,7 @@ impl Command {
             Self::Stop(command) => command.run(global),
             Self::Rm(command) => command.run(global),
             Self::Inspect(command) => command.run(global),
+            Self::Events(command) => command.run(global),
             Self::Serve(command) => command.run(),
             Self::Config(command) => command.run(),
             Self::Import(command) => command.run(global),

@@ -10,9 +10,9 @@ use crate::proto::cri;
 use crate::proto::pod::{self as wire, ListRequest};
 
 /// The kubelet's and the agent's labels on everything of a pod.
-const POD_NAME: &str = "io.kubernetes.pod.name";
-const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
-const POD_UID: &str = "io.kubernetes.pod.uid";
+pub const POD_NAME: &str = "io.kubernetes.pod.name";
+pub const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
+pub const POD_UID: &str = "io.kubernetes.pod.uid";
 
 /// One pod with what CRI shows of it.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! What listings print: columns, ages, JSON.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -55,6 +55,51 @@ pub fn age(time: i64) -> String {
         120..7200 => format!("{}m", seconds / 60),
         7200..172_800 => format!("{}h", seconds / 3600),
         _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// A time in nanoseconds since the Unix epoch, for programs.
+pub fn rfc3339(nanos: i64) -> String {
+    let time = jiff::Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or_default();
+    format!("{time:.9}")
+}
+
+/// The time of day of what is shown as it happens.
+#[derive(Debug)]
+pub struct Clock(jiff::tz::TimeZone);
+
+impl Clock {
+    pub fn local() -> Self {
+        Self(jiff::tz::TimeZone::system())
+    }
+
+    pub fn time(&self, nanos: i64) -> String {
+        let time = jiff::Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or_default();
+        time.to_zoned(self.0.clone()).strftime("%H:%M:%S").to_string()
+    }
+}
+
+/// Whether text is coloured: on a terminal whose user did not ask for none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paint {
+    Plain,
+    Coloured,
+}
+
+impl Paint {
+    pub fn of(stream: &impl IsTerminal) -> Self {
+        match stream.is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+            true => Self::Coloured,
+            false => Self::Plain,
+        }
+    }
+
+    /// In a colour by the terminal's number for it.
+    pub fn text(self, text: &str, color: &str) -> String {
+        match self {
+            Self::Plain => text.to_owned(),
+            Self::Coloured => format!("\x1b[{color}m{text}\x1b[0m"),
+        }
     }
 }
 

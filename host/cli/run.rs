@@ -1,6 +1,6 @@
 //! `wasmpod run`: hands a pod to the agent and shows what becomes of it.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tonic::{Code, Streaming};
 
 use super::client::Client;
+use super::output::{Clock, Paint};
 use super::progress::{Progress, Style};
 use super::publish::{Publish, arrow};
 use super::{Global, block_on, private};
@@ -161,8 +162,8 @@ async fn follow(
 struct Printer {
     several: bool,
     quiet: bool,
-    color: bool,
-    zone: jiff::tz::TimeZone,
+    paint: Paint,
+    clock: Clock,
     /// How many signals were answered.
     told: u32,
     progress: Progress,
@@ -170,10 +171,10 @@ struct Printer {
 
 impl Printer {
     fn new(several: bool, quiet: bool) -> Self {
-        let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let (paint, clock) = (Paint::of(&std::io::stderr()), Clock::local());
         let style = if quiet { Style::Nothing } else { Style::terminal_only() };
         let progress = Progress::new(style);
-        Self { several, quiet, color, zone: jiff::tz::TimeZone::system(), told: 0, progress }
+        Self { several, quiet, paint, clock, told: 0, progress }
     }
 
     fn event(&mut self, event: &Event) -> std::io::Result<()> {
@@ -189,7 +190,7 @@ impl Printer {
         } else {
             format!("container {}", event.container)
         };
-        let time = self.clock(event.time);
+        let time = self.clock.time(event.time);
         let text = format!("{time} {kind} {} {subject}: {}", event.reason, event.message);
         let color = match event.kind() {
             event::Kind::Normal => "2",
@@ -213,17 +214,7 @@ impl Printer {
 
     fn write_event(&mut self, text: &str, color: &str) -> std::io::Result<()> {
         self.progress.clear()?;
-        let mut err = std::io::stderr().lock();
-        if self.color {
-            writeln!(err, "\x1b[{color}m{text}\x1b[0m")
-        } else {
-            writeln!(err, "{text}")
-        }
-    }
-
-    fn clock(&self, nanos: i64) -> String {
-        let time = jiff::Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or_default();
-        time.to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string()
+        writeln!(std::io::stderr().lock(), "{}", self.paint.text(text, color))
     }
 
     fn line(&mut self, line: &LogLine) -> std::io::Result<()> {

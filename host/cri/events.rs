@@ -59,6 +59,10 @@ impl Service {
             Subject::Container(_) => self.runtime.sandbox(Some(realm), sandbox_id).ok(),
         };
         let mut pod_sandbox_status = known.map(|known| sandbox::status(&known));
+        if let Some(status) = &mut pod_sandbox_status {
+            // A pod's own annotations speak for no plugin.
+            status.annotations.retain(|key, _| !key.starts_with(TOLD));
+        }
         if let (Happening::Told(word), Some(status)) = (&news.happening, &mut pod_sandbox_status) {
             let severity = if word.is_warning { "Warning" } else { "Normal" };
             let words = [
