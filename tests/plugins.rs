@@ -8,4 +8,5 @@ mod misbehaving;
 mod node;
 mod own;
 mod realms;
+mod shown;
 mod this;

@@ -154,7 +154,7 @@ impl Command {
             Self::Save(command) => command.run(global),
             Self::Load(command) => command.run(global),
             Self::Compile(command) => command.run(global),
-            Self::Plugin(command) => command.run(),
+            Self::Plugin(command) => command.run(global),
             Self::Doctor(command) => command.run(global),
             Self::Shim(command) => command.run(),
             Self::Completion(command) => command.run(),

@@ -46,7 +46,11 @@ impl Service {
             },
         ];
         let info = if request.verbose {
-            [("config".to_owned(), serde_json::json!(self.runtime.config()).to_string())].into()
+            [
+                ("config".to_owned(), serde_json::json!(self.runtime.config()).to_string()),
+                ("plugins".to_owned(), serde_json::json!(self.runtime.plugins()).to_string()),
+            ]
+            .into()
         } else {
             HashMap::new()
         };

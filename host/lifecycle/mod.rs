@@ -17,6 +17,7 @@ mod own;
 mod plugin;
 mod processors;
 mod replies;
+mod report;
 mod topology;
 
 use std::path::Path;
@@ -44,6 +45,7 @@ pub use hooks::{Adjusted, Ended, Step};
 pub use manifest::{Manifest, SECTION};
 pub use node::{Node, Placement, Told, Usage};
 pub use own::{settings, settle};
+pub use report::{Report, State};
 
 /// A plugin and what its instances have in common.
 struct Link {
@@ -57,15 +59,6 @@ pub struct Chain {
     links: Vec<Link>,
     claims: Arc<Claims>,
     own: own::Own,
-}
-
-/// What one plugin is and how it is.
-#[derive(Clone, Debug)]
-pub struct Report {
-    pub name: String,
-    pub index: u32,
-    pub file: String,
-    pub standing: String,
 }
 
 impl Chain {
@@ -127,13 +120,7 @@ impl Chain {
     }
 
     pub fn report(&self) -> Vec<Report> {
-        let report = |link: &Link| Report {
-            name: link.plugin.name.clone(),
-            index: link.plugin.config.index,
-            file: link.plugin.config.path.display().to_string(),
-            standing: link.plugin.describe(),
-        };
-        self.links.iter().map(report).collect()
+        self.links.iter().map(|link| link.plugin.report()).collect()
     }
 
     /// For a daemon that ends in order.

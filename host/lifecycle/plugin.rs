@@ -13,6 +13,7 @@ use super::circuit::Circuit;
 use super::instance::{Answering, Instance, asking};
 use super::load::{Loaded, Loader};
 use super::manifest::Grants;
+use super::report::{Past, Report, State, names};
 use crate::config::{FailPolicy, PluginConfig};
 use crate::error::{Error, Result};
 use crate::image::ImageStore;
@@ -54,6 +55,7 @@ pub struct Plugin {
     engine: Engine,
     standing: watch::Sender<Standing>,
     circuit: Mutex<Circuit>,
+    past: Mutex<Past>,
 }
 
 impl std::fmt::Debug for Plugin {
@@ -72,23 +74,30 @@ enum Miss {
 impl Plugin {
     pub fn new(name: String, config: PluginConfig, engine: Engine) -> Arc<Self> {
         let standing = watch::Sender::new(Standing::Starting);
-        Arc::new(Self { name, config, engine, standing, circuit: Mutex::default() })
+        let (circuit, past) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { name, config, engine, standing, circuit, past })
     }
 
-    pub fn standing(&self) -> Standing {
-        self.standing.borrow().clone()
-    }
-
-    /// For a word about it: "ready", "starting", why it failed.
-    pub fn describe(&self) -> String {
-        if !lock(&self.circuit).is_closed(Instant::now()) {
-            return "given up for a while after three misses".to_owned();
-        }
-        match self.standing() {
-            Standing::Starting => "starting".to_owned(),
-            Standing::Ready(_) => "ready".to_owned(),
-            Standing::Failed(why) => format!("failed: {why}"),
-            Standing::Ended => "ended".to_owned(),
+    /// What it is and how it is.
+    pub fn report(&self) -> Report {
+        let Past { breakdowns, fault, wanted } = lock(&self.past).clone();
+        let state = match &*self.standing.borrow() {
+            Standing::Failed(_) => State::Refused,
+            Standing::Ended => State::Ended,
+            _ if !lock(&self.circuit).is_closed(Instant::now()) => State::CircuitOpen,
+            Standing::Ready(_) => State::Running,
+            Standing::Starting if fault.is_empty() => State::Starting,
+            Standing::Starting => State::Restarting,
+        };
+        Report {
+            name: self.name.clone(),
+            index: self.config.index,
+            state,
+            breakdowns,
+            fault,
+            hooks: names(wanted),
+            fail: self.config.fail,
+            path: self.config.path.clone(),
         }
     }
 
@@ -122,12 +131,12 @@ impl Plugin {
                 Err(Error::Denied(format!("plugin {}: {hook}: {}", self.name, cut(&words))))
             }
             Err(miss) => {
-                self.leave(&seat);
                 let why = match miss {
                     Miss::Late => format!("gave no answer within {} ms", self.config.deadline_ms),
                     Miss::Trapped(why) => format!("broke down: {why}"),
                     Miss::Gone => "broke down before".to_owned(),
                 };
+                self.leave(&seat, format!("{why} ({hook})"));
                 if lock(&self.circuit).missed(Instant::now()) {
                     tracing::warn!(plugin = self.name, "a plugin is given up for a while");
                 }
@@ -137,14 +146,23 @@ impl Plugin {
     }
 
     /// Its instance is no good any more: who comes now waits for the next one.
-    fn leave(&self, seat: &Arc<Seat>) {
+    fn leave(&self, seat: &Arc<Seat>, fault: String) {
         self.standing.send_if_modified(|standing| {
             let is_this = matches!(standing, Standing::Ready(now) if Arc::ptr_eq(now, seat));
             if is_this {
+                let mut past = lock(&self.past);
+                past.breakdowns = past.breakdowns.saturating_add(1);
+                past.fault = fault;
                 *standing = Standing::Starting;
             }
             is_this
         });
+    }
+
+    /// Another file is another plugin.
+    fn begin_anew(&self) {
+        lock(&self.circuit).answered();
+        *lock(&self.past) = Past::default();
     }
 
     fn missing<T>(&self, hook: &str, why: &str) -> Result<Option<T>> {
@@ -161,9 +179,9 @@ impl Plugin {
         }
     }
 
-    /// Waits until it is ready or known to be broken.
-    pub async fn settled(&self) {
-        let _ = self.ready().await;
+    /// Waits until it is ready; the error says why it cannot be.
+    pub async fn settled(&self) -> Result<(), String> {
+        self.ready().await.map(drop)
     }
 
     async fn ready(&self) -> Result<Arc<Seat>, String> {
@@ -229,6 +247,7 @@ impl Plugin {
             match begun {
                 Ok(seat) => {
                     wait = AGAIN;
+                    lock(&self.past).wanted = seat.wanted;
                     tracing::info!(plugin = self.name, "a plugin is ready");
                     let mut gone = seat.gone.clone();
                     self.standing.send_replace(Standing::Ready(seat.clone()));
@@ -238,15 +257,17 @@ impl Plugin {
                     };
                     if is_changed {
                         self.retire(&seat).await;
-                        // Another file is another plugin.
-                        lock(&self.circuit).answered();
+                        self.begin_anew();
                     }
                 }
                 Err(why) => {
                     tracing::error!(plugin = self.name, why, "a plugin cannot be used");
+                    lock(&self.past).fault.clone_from(&why);
                     self.standing.send_replace(Standing::Failed(why));
                     // Again when its file changes, or after a while: what it needs may be there.
-                    let _ = tokio::time::timeout(wait, loader.changed(&mut watch)).await;
+                    if tokio::time::timeout(wait, loader.changed(&mut watch)).await.is_ok() {
+                        self.begin_anew();
+                    }
                     wait = (wait * 2).min(LONGEST);
                 }
             }

@@ -2,6 +2,7 @@
 
 mod check;
 mod examine;
+mod ls;
 mod new;
 mod sdk;
 
@@ -9,7 +10,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-/// Make and check lifecycle plugins.
+use super::Global;
+
+/// Make and check lifecycle plugins, and list the daemon's.
 #[derive(Debug, Args)]
 pub struct Plugin {
     #[command(subcommand)]
@@ -20,13 +23,15 @@ pub struct Plugin {
 enum Command {
     New(new::New),
     Check(check::Check),
+    Ls(ls::Ls),
 }
 
 impl Plugin {
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+    pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::New(command) => command.run(),
             Command::Check(command) => command.run(),
+            Command::Ls(command) => command.run(global),
         }
     }
 }
