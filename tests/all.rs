@@ -22,6 +22,7 @@ mod metrics;
 mod network;
 mod pinning;
 mod plugin_cli;
+mod plugin_run;
 mod plugins;
 mod pod_resources;
 mod ports;

@@ -219,7 +219,11 @@ fn a_new_plugin_passes_its_tests_and_builds() {
 
     let project = folder.path().join("image-signer");
     cargo(&project, &["test"], &[]);
-    let told = passed(&built(&project, "image_signer.wasm"));
+    let file = built(&project, "image_signer.wasm");
+    let tried = ["run", file.to_str().unwrap(), "--event", "fixture.json"];
+    let told = stdout(&wasmpod(&project, &tried));
+    assert!(told.ends_with("\n+ env.GREETING = \"hello, web\"\n"), "{told}");
+    let told = passed(&file);
     assert_line(&told, "hooks", "pre-create-container");
     assert_line(&told, "asks for fields", "env");
     assert!(told.contains("[plugins.image-signer]"), "{told}");

@@ -282,7 +282,8 @@ impl Chain {
         }
     }
 
-    async fn tell_end(
+    /// Tells one of them; the error is its.
+    pub(super) async fn tell_end(
         &self,
         link: &Link,
         hook: Ended,
@@ -311,18 +312,22 @@ impl Chain {
     /// Tells of an image.
     pub async fn image_pulled(&self, image: wit::Image) {
         for link in &self.links {
-            let told = image.clone();
-            let call = asking(move |instance| {
-                Box::pin(async move {
-                    let (hooks, store) = instance.parts();
-                    hooks.call_image_pulled(store, &told).await
-                })
-            });
-            let asked = link.plugin.ask("image-pulled", Hooks::IMAGE_PULLED, call).await;
-            if let Err(error) = asked {
+            if let Err(error) = link.image_pulled(image.clone()).await {
                 tracing::warn!(image = image.id, %error, "a plugin failed");
             }
         }
+    }
+}
+
+impl Link {
+    pub async fn image_pulled(&self, image: wit::Image) -> Result<()> {
+        let call = asking(move |instance| {
+            Box::pin(async move {
+                let (hooks, store) = instance.parts();
+                hooks.call_image_pulled(store, &image).await
+            })
+        });
+        self.plugin.ask("image-pulled", Hooks::IMAGE_PULLED, call).await.map(drop)
     }
 }
 

@@ -19,6 +19,7 @@ mod processors;
 mod replies;
 mod report;
 mod topology;
+pub mod trial;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};

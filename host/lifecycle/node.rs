@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::bindings::types as wit;
+use super::bindings::{cpu, memory, types as wit};
 use super::functions::View;
+use super::topology;
 use crate::error::Result;
 use crate::interface::{Answer, Call};
 use crate::model::container::Container;
@@ -79,4 +80,17 @@ pub trait Node: Send + Sync {
 
     /// Tells an event of a sandbox or a container.
     fn tell(&self, id: &str, told: Told) -> Result<()>;
+
+    /// The machine's CPUs that are online.
+    fn online(&self) -> CpuSet {
+        topology::online()
+    }
+
+    fn layout(&self) -> cpu::Layout {
+        topology::layout()
+    }
+
+    fn memory_nodes(&self) -> Vec<memory::Node> {
+        topology::nodes()
+    }
 }

@@ -3,7 +3,6 @@
 use super::bindings::{cpu, memory, types as wit};
 use super::claims::Claim;
 use super::functions::{View, said};
-use super::topology;
 use crate::error::{Error, Result};
 use crate::model::container::ContainerState;
 use crate::model::cpuset::CpuSet;
@@ -26,7 +25,7 @@ impl View {
                  give each realm its own (cpus.kubelet, cpus.agent)"
             )));
         }
-        Ok(topology::online())
+        Ok(self.shared.node.online())
     }
 
     /// Of a container that is being created too.
@@ -71,7 +70,7 @@ fn change(cpuset_cpus: Option<String>, cpuset_mems: Option<String>) -> wit::Reso
 
 impl cpu::Host for View {
     async fn topology(&mut self) -> wasmtime::Result<cpu::Layout> {
-        Ok(topology::layout())
+        Ok(self.shared.node.layout())
     }
 
     async fn shared_pool(&mut self) -> Answer<String> {
@@ -131,7 +130,7 @@ impl cpu::Host for View {
 
 impl memory::Host for View {
     async fn nodes(&mut self) -> wasmtime::Result<Vec<memory::Node>> {
-        Ok(topology::nodes())
+        Ok(self.shared.node.memory_nodes())
     }
 
     async fn set_mems(&mut self, id: String, mems: String) -> Answer<()> {

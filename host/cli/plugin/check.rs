@@ -63,7 +63,7 @@ impl Check {
             return String::new();
         };
         let file = std::path::absolute(&self.file).unwrap_or_else(|_| self.file.clone());
-        let name = self.file.file_stem().unwrap_or_default().to_string_lossy().replace('_', "-");
+        let name = super::name(&self.file);
         let mut text = format!(
             "\nGranted by, in the daemon's configuration:\n\n[plugins.{name}]\npath = {:?}\n",
             file.display().to_string()

@@ -10,10 +10,11 @@ use clap::Args;
 use super::sdk;
 use crate::cli::output;
 
-const FILES: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 4] = [
     ("Cargo.toml", include_str!("template/Cargo.toml.in")),
     ("src/lib.rs", include_str!("template/lib.rs.in")),
     ("README.md", include_str!("template/README.md.in")),
+    ("fixture.json", include_str!("template/fixture.json.in")),
 ];
 const IGNORED: &str = "/target\n";
 
@@ -69,7 +70,8 @@ fn told(name: &str, sdk: Option<&Path>) -> String {
     format!(
         "Made {name}. {from}\n\n    cd {name}\n    cargo test\n    \
          cargo build --release --target wasm32-wasip2\n    \
-         wasmpod plugin check target/wasm32-wasip2/release/{library}.wasm\n"
+         wasmpod plugin check target/wasm32-wasip2/release/{library}.wasm\n    \
+         wasmpod plugin run target/wasm32-wasip2/release/{library}.wasm --event fixture.json\n"
     )
 }
 
