@@ -279,6 +279,34 @@ fn bad_input_is_one_line_that_says_what_is_wrong() {
 }
 
 #[test]
+fn a_pods_own_hooks_are_tried_too() {
+    let fixture = |does: &str| {
+        json!({
+            "hook": "pre-create-container",
+            "settings": { "pre-create-container": does },
+            "kv": { "count": "4" },
+        })
+    };
+    let told = passed("hooks-probe", &fixture("count"));
+    let lines = "\n+ env.COUNT = \"5\"\nkept state:\n- count = \"4\"\n+ count = \"5\"\n";
+    assert!(told.ends_with(lines), "{told}");
+    let told = passed("hooks-probe", &fixture("see nobody"));
+    assert!(told.contains("+ env.SEES = \"pod 0 false\"\n"), "{told}");
+    let error = failed("hooks-probe", &fixture("refuse no more"), &[]);
+    let words = "wasmpod: hooks of pod default/pod: pre-create-container: no more\n";
+    assert!(error.ends_with(words), "{error}");
+    for (does, wanted) in [("trap", " broke down: "), ("spin", " gave no answer in time")] {
+        let error = failed("hooks-probe", &fixture(does), &["--deadline-ms", "500"]);
+        let words = format!("wasmpod: pre-create-container of the pod's own hooks{wanted}");
+        assert!(error.contains(&words), "{error}");
+    }
+    let error = failed("hooks-probe", &fixture(""), &["--functions", "kv"]);
+    assert!(error.contains("plugin hooks-probe cannot be used: it needs to call "), "{error}");
+    let told = passed("hooks-probe", &json!({ "hook": "image-pulled" }));
+    assert!(told.contains("a pod's own hooks have no image-pulled, only pre-create-"), "{told}");
+}
+
+#[test]
 fn examples_run_as_they_are() {
     for hook in ["configure", "remove-pod-sandbox", "container-exited", "image-pulled"] {
         let example = run(&["--example", hook], "");

@@ -2,10 +2,12 @@
 //! Store in which a component of it lives. Knows neither who asks such a component nor who answers
 //! what it asks for.
 
+mod asking;
 mod dialogue;
 mod imports;
 mod store;
 
+pub use asking::ask;
 pub use dialogue::{About, Answer, Ask, Call, Hook};
 pub use imports::{covers, imports};
 pub use store::{Bounds, Holder, State, brief, link, store};

@@ -40,6 +40,7 @@ pub struct Shared {
 }
 
 /// The node as one instance sees it.
+#[derive(Clone)]
 pub struct View {
     pub shared: Arc<Shared>,
     grants: Grants,

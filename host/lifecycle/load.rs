@@ -65,23 +65,7 @@ impl Loader {
 
     /// Errors are one clause each, which `the plugin ... failed:` stands before.
     pub async fn load(&self, images: &Arc<ImageStore>) -> Result<Loaded> {
-        let path = self.config.path.clone();
-        let read = tokio::task::spawn_blocking(move || read(&path));
-        let (wasm, manifest) = read
-            .await
-            .unwrap_or_else(|_| Err(Error::Internal("reading a plugin panicked".to_owned())))?;
-        let digest = format!("sha256:{}", hex::encode(Sha256::digest(&wasm)));
-        let code = images.code(&digest, &self.config.path).await?;
-        if code.form != CodeForm::Component {
-            return Err(Error::Invalid(
-                "it is a core module, no component: build it for wasm32-wasip2".to_owned(),
-            ));
-        }
-        let (engine, file, sum) = (self.engine.clone(), code.path.clone(), code.sha256.clone());
-        let mapped = tokio::task::spawn_blocking(move || component(&engine, &file, &sum));
-        let component = mapped
-            .await
-            .unwrap_or_else(|_| Err(Error::Internal("loading a plugin panicked".to_owned())))?;
+        let (component, manifest) = compiled(&self.config.path, &self.engine, images).await?;
         let imported = imports(&component, &self.engine, "node-hooks")?;
         let grants = Grants::settle(&manifest, &imported, &self.config)?;
         Ok(Loaded { component, grants })
@@ -120,6 +104,32 @@ impl Loader {
         let updates = plugin.prepare(seat, call).await?;
         view.apply(updates).await.map_err(|error| error.to_string())
     }
+}
+
+/// The component of a file, compiled by a child, and its manifest.
+pub async fn compiled(
+    path: &Path,
+    engine: &Engine,
+    images: &Arc<ImageStore>,
+) -> Result<(Component, Manifest)> {
+    let file = path.to_path_buf();
+    let read = tokio::task::spawn_blocking(move || read(&file));
+    let (wasm, manifest) = read
+        .await
+        .unwrap_or_else(|_| Err(Error::Internal("reading a plugin panicked".to_owned())))?;
+    let digest = format!("sha256:{}", hex::encode(Sha256::digest(&wasm)));
+    let code = images.code(&digest, path).await?;
+    if code.form != CodeForm::Component {
+        return Err(Error::Invalid(
+            "it is a core module, no component: build it for wasm32-wasip2".to_owned(),
+        ));
+    }
+    let engine = engine.clone();
+    let mapped = tokio::task::spawn_blocking(move || component(&engine, &code.path, &code.sha256));
+    let component = mapped
+        .await
+        .unwrap_or_else(|_| Err(Error::Internal("loading a plugin panicked".to_owned())))?;
+    Ok((component, manifest))
 }
 
 fn read(path: &Path) -> Result<(Vec<u8>, Manifest)> {

@@ -74,7 +74,7 @@ impl Own {
         Self { config, cpus, node, claims, pods: Mutex::default(), heard: watch::Sender::default() }
     }
 
-    fn shared(&self, sandbox: &Sandbox) -> Result<Arc<Shared>> {
+    pub(super) fn shared(&self, sandbox: &Sandbox) -> Result<Arc<Shared>> {
         if let Some(known) = lock(&self.pods).get(&sandbox.id) {
             return Ok(known.clone());
         }

@@ -13,12 +13,12 @@ use super::{examine, example, said};
 use crate::cli::block_on;
 use crate::cli::output::{self, Format, Paint};
 use crate::config::PluginConfig;
-use crate::lifecycle::trial::{Change, Event, Fixture, Outcome, Trial, Verdict};
+use crate::lifecycle::trial::{Change, Event, Fixture, Kind, Outcome, Trial, Verdict};
 
 /// Bytes of a fixture that is taken for one.
 const LARGEST: u64 = 16 << 20;
 
-/// Ask one hook of a plugin without a daemon, and show what it would do: what it changes as a diff,
+/// Ask one hook of a plugin, or of a pod's own hooks, without a daemon, and show what it would do: what it changes as a diff,
 /// what it tells, updates, allocates and keeps. What it logs comes on stderr.
 ///
 /// The exit status is 1 where it refuses, fails or cannot be used.
@@ -73,12 +73,10 @@ impl Run {
         };
         // What is no plugin at all is told without a look at the event.
         let examination = examine::file(file)?;
-        if examination.world != "plugin" {
-            bail!(
-                "{}: it is a pod's own hooks, no plugin of the node: those are not run yet",
-                file.display()
-            );
-        }
+        let kind = match examination.world {
+            "plugin" => Kind::Plugin,
+            _ => Kind::PodHooks,
+        };
         let doing = || match is_stdin(event) {
             true => "reading stdin".to_owned(),
             false => format!("reading {}", event.display()),
@@ -98,7 +96,7 @@ impl Run {
             ..PluginConfig::default()
         };
         said::to_stderr();
-        let trial = Trial { name: super::name(file), config, fixture };
+        let trial = Trial { kind, name: super::name(file), config, fixture };
         let outcome = block_on(async {
             tokio::select! {
                 outcome = trial.run() => Ok(outcome?),

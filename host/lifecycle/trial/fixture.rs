@@ -12,9 +12,10 @@ use crate::error::{Error, Result};
 use crate::lifecycle::bindings::types::Image as Pulled;
 use crate::lifecycle::bindings::{cpu, memory};
 use crate::lifecycle::hooks::Step;
+use crate::lifecycle::own::SETTINGS;
 use crate::model::container as model;
 use crate::model::cpuset::CpuSet;
-use crate::model::sandbox::Sandbox;
+use crate::model::sandbox::{OwnHooks, Sandbox};
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -215,6 +216,15 @@ impl Fixture {
 }
 
 impl Things {
+    /// The event's pod has hooks of its own, with these settings where it does not say others.
+    pub fn bring(&mut self, fields: &[String], settings: &toml::Table) {
+        self.pod.hooks = Some(OwnHooks { image: String::new(), fields: fields.to_vec() });
+        if !settings.is_empty() {
+            let text = serde_json::to_string(settings).unwrap_or_default();
+            self.pod.config.annotations.entry(SETTINGS.to_owned()).or_insert(text);
+        }
+    }
+
     /// No two are the same.
     fn check(&self) -> Result<()> {
         let mut ids: Vec<_> = self.containers.iter().map(|c| c.id.as_str()).collect();

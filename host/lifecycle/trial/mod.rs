@@ -1,10 +1,11 @@
-//! One hook of one plugin, asked once and without a daemon: the chain itself, with a single plugin
+//! One hook of one plugin, or of a pod's own hooks, asked once and without a daemon: the chain itself, with a single plugin
 //! and a node that is a fixture. For `wasmpod plugin run`. Nothing of it stays on the machine.
 
 mod containers;
 mod fixture;
 mod hook;
 mod node;
+mod own;
 mod pods;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use super::claims::Claim;
 use super::kv::Store;
 use super::plugin::Plugin;
 use super::{Chain, Node};
-use crate::config::{Config, PluginConfig};
+use crate::config::{Config, PluginConfig, PodHooksConfig};
 use crate::error::{Error, Result};
 use crate::image::ImageStore;
 use crate::model::container as model;
@@ -30,9 +31,20 @@ use fixture::Things;
 pub use hook::Hook;
 pub use node::{Event, Update};
 use node::{Fake, command, container_name, pod_name};
+use own::Hooks;
+
+/// What a component is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Of the node.
+    Plugin,
+    /// A pod's own hooks.
+    PodHooks,
+}
 
 /// What is tried.
 pub struct Trial {
+    pub kind: Kind,
     /// The plugin's.
     pub name: String,
     /// Its settings are the fixture's where it has none.
@@ -93,9 +105,9 @@ impl Trial {
     /// Begins the plugin, asks the hook and ends the plugin. The error says that it could not be
     /// asked at all. For a runtime of one thread: nothing of the plugin runs until this waits.
     pub async fn run(self) -> Result<Outcome> {
-        let Self { name, mut config, fixture } = self;
+        let Self { kind, name, mut config, fixture } = self;
         let (hook_name, hook) = Hook::parse(&fixture.hook)?;
-        let things = fixture.things(hook)?;
+        let mut things = fixture.things(hook)?;
         if config.settings.is_empty() {
             config.settings = toml::Table::try_from(&fixture.settings).map_err(|error| {
                 Error::Invalid(format!(
@@ -106,11 +118,26 @@ impl Trial {
         }
         let folder = tempfile::tempdir().map_err(Error::io("making a folder for a while"))?;
         let root = folder.path().to_path_buf();
-        let plugins = [(name.clone(), config)].into();
-        let mut node_config = Config { state: root.clone(), root, plugins, ..Config::default() };
+        let mut node_config = Config { state: root.clone(), root, ..Config::default() };
         node_config.exec.toolbox.clear();
         let images = Arc::new(ImageStore::open(&node_config).await?);
-        let node = Arc::new(Fake::new(&things, fixture.machine, folder.path()));
+        let hooks = match kind {
+            Kind::Plugin => {
+                node_config.plugins = [(name.clone(), config)].into();
+                None
+            }
+            Kind::PodHooks => {
+                let PluginConfig { path, deadline_ms, functions, fields, settings, .. } = config;
+                let granted =
+                    PodHooksConfig { deadline_ms, functions, fields, ..PodHooksConfig::default() };
+                let hooks = Hooks::load(&path, &granted, &images).await;
+                let hooks = hooks.map_err(|why| unusable(&name, &why.to_string()))?;
+                things.bring(&hooks.fields, &settings);
+                node_config.pod_hooks = granted;
+                Some(hooks)
+            }
+        };
+        let node = Arc::new(Fake::new(&things, fixture.machine, (folder.path(), hooks)));
         let reached: Arc<dyn Node> = node.clone();
         let chain = Chain::start(&node_config, &images, &reached)?;
         let stage = Stage { fixture: &fixture, things, node, chain };
@@ -120,32 +147,34 @@ impl Trial {
 
 impl Stage<'_> {
     async fn play(self, name: &str, (hook_name, hook): (&'static str, Hook)) -> Result<Outcome> {
-        let link = self.chain.links.first();
-        let link = link.ok_or_else(|| Error::Internal("the chain has no plugin".to_owned()))?;
-        let (plugin, shared) = (link.plugin.clone(), link.shared.clone());
-        self.allocate(name)?;
+        let plugin = self.chain.links.first().map(|link| link.plugin.clone());
+        let shared = match self.chain.links.first() {
+            Some(link) => link.shared.clone(),
+            None => self.chain.own.shared(&self.things.pod)?,
+        };
+        self.allocate(&shared.name)?;
         let keys = shared.keys.open()?;
         for (key, value) in &self.fixture.kv {
             keys.set(key, value.as_bytes())?;
         }
         let before = self.held();
-        // The plugin has not begun yet: it does while this waits.
-        plugin
-            .settled()
-            .await
-            .map_err(|why| Error::Precondition(format!("plugin {name} cannot be used: {why}")))?;
+        if let Some(plugin) = &plugin {
+            // It has not begun yet: it does while this waits.
+            plugin.settled().await.map_err(|why| unusable(name, &why))?;
+        }
         if hook.has_pod() {
             self.node.add_pod(&self.things.pod);
         }
         if hook.has_container() {
             self.node.add_container(&self.things.container);
         }
-        let (verdict, container) = match self.unasked(&plugin, (hook_name, hook)) {
+        let (verdict, container) = match self.unasked(plugin.as_deref(), (hook_name, hook)) {
             Some(why) => (Verdict::NotAsked(why), None),
-            None => match self.ask(hook).await {
-                Ok(changed) => (Verdict::Passed, changed),
-                Err(Error::Denied(words)) => (Verdict::Refused(words), None),
-                Err(error) => (Verdict::Failed(error.to_string()), None),
+            None => match (self.ask(hook).await, self.node.fault()) {
+                (Ok(_), Some(fault)) => (Verdict::Failed(fault), None),
+                (Ok(changed), None) => (Verdict::Passed, changed),
+                (Err(Error::Denied(words)), _) => (Verdict::Refused(words), None),
+                (Err(error), _) => (Verdict::Failed(error.to_string()), None),
             },
         };
         self.chain.end().await;
@@ -197,7 +226,12 @@ impl Stage<'_> {
     }
 
     /// Why the plugin would not be asked.
-    fn unasked(&self, plugin: &Plugin, (name, hook): (&str, Hook)) -> Option<String> {
+    fn unasked(&self, plugin: Option<&Plugin>, (name, hook): (&str, Hook)) -> Option<String> {
+        let Some(plugin) = plugin else {
+            let known = own::names();
+            let why = format!("a pod's own hooks have no {name}, only {}", known.join(", "));
+            return (!known.contains(&name)).then_some(why);
+        };
         if hook == Hook::Life {
             return None;
         }
@@ -249,6 +283,7 @@ impl Stage<'_> {
                 for link in &chain.links {
                     chain.tell_end(link, end, (pod, container)).await?;
                 }
+                chain.end_own(end, pod, container).await?;
             }
             Hook::ImagePulled => {
                 for link in &chain.links {
@@ -286,6 +321,10 @@ impl Stage<'_> {
             _ => pod_name(pod),
         }
     }
+}
+
+fn unusable(name: &str, why: &str) -> Error {
+    Error::Precondition(format!("plugin {name} cannot be used: {why}"))
 }
 
 /// A plugin's whole state; what is no text is told by its size.

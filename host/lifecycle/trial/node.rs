@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use super::fixture::{Machine, Things};
+use super::own::Hooks;
 use super::pods::Resources;
 use crate::error::{Error, Result};
 use crate::interface::{Answer, Call};
@@ -48,23 +49,30 @@ struct State {
     containers: Vec<Arc<Container>>,
     events: Vec<Event>,
     updates: Vec<Update>,
+    fault: Option<String>,
 }
 
 pub struct Fake {
     machine: Option<Machine>,
     folder: PathBuf,
+    hooks: Option<Hooks>,
     state: Mutex<State>,
 }
 
 impl Fake {
-    /// With what is there besides the event's own pod and container. Pods' files are in `folder`.
-    pub fn new(things: &Things, machine: Option<Machine>, folder: &Path) -> Self {
+    /// With what is there besides the event's own pod and container. Pods' files are in `folder`,
+    /// `hooks` are the event's pod's own.
+    pub fn new(
+        things: &Things,
+        machine: Option<Machine>,
+        (folder, hooks): (&Path, Option<Hooks>),
+    ) -> Self {
         let state = State {
             pods: things.pods.iter().cloned().map(Arc::new).collect(),
             containers: things.containers.iter().cloned().map(Arc::new).collect(),
             ..State::default()
         };
-        Self { machine, folder: folder.to_path_buf(), state: Mutex::new(state) }
+        Self { machine, folder: folder.to_path_buf(), hooks, state: Mutex::new(state) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -77,6 +85,11 @@ impl Fake {
 
     pub fn add_container(&self, container: &Container) {
         self.lock().containers.push(Arc::new(container.clone()));
+    }
+
+    /// Why the pod's own hooks gave no answer.
+    pub fn fault(&self) -> Option<String> {
+        self.lock().fault.take()
     }
 
     /// What the plugin told of and changed.
@@ -167,10 +180,15 @@ impl Node for Fake {
     async fn call_hooks(
         &self,
         _: &SandboxId,
-        _: &Call,
-        _: (&mut View, Duration),
+        call: &Call,
+        (view, within): (&mut View, Duration),
     ) -> Result<Result<Answer, String>> {
-        Ok(Err("is not there".to_owned()))
+        let Some(hooks) = &self.hooks else { return Ok(Err("is not there".to_owned())) };
+        let answer = hooks.call(call.clone(), view.clone(), within).await;
+        if let Err(why) = &answer {
+            self.lock().fault = Some(format!("{} of the pod's own hooks {why}", call.hook.name()));
+        }
+        Ok(answer)
     }
 
     fn tell(&self, id: &str, told: Told) -> Result<()> {

@@ -21,7 +21,7 @@ use super::sandbox::Sandbox;
 use super::ticker::Ticker;
 use crate::error::{Error, Result};
 use crate::interface::own::{PodHooks, PodHooksPre};
-use crate::interface::{Answer, Bounds, Call, Hook, State, brief, covers, imports, link, store};
+use crate::interface::{Answer, Bounds, Call, State, ask, brief, covers, imports, link, store};
 
 /// What CreateSandbox asked for.
 #[derive(Clone, Debug)]
@@ -136,31 +136,7 @@ impl Home {
 
     async fn ask(&mut self, call: &Call) -> wasmtime::Result<Answer> {
         let Some(instance) = &self.instance else { return Ok(Answer::Done) };
-        let (hooks, store) = (instance.wasmpod_lifecycle_own_hooks(), &mut self.store);
-        let (pod, container) = (&call.pod, &call.container);
-        let done = match call.hook {
-            Hook::PreCreateContainer => {
-                let answer = hooks.call_pre_create_container(store, pod, container).await?;
-                let adjusted = |adjustment| Answer::Adjustment(Box::new(adjustment));
-                return Ok(answer.map_or_else(Answer::Refused, adjusted));
-            }
-            Hook::UpdateContainer => {
-                let wanted = call.wanted.as_ref().unwrap_or(&call.container.resources);
-                let answer = hooks.call_update_container(store, pod, container, wanted).await?;
-                return Ok(answer.map_or_else(Answer::Refused, Answer::Change));
-            }
-            Hook::PostCreateContainer => {
-                hooks.call_post_create_container(store, pod, container).await
-            }
-            Hook::PreStartContainer => hooks.call_pre_start_container(store, pod, container).await,
-            Hook::PostStartContainer => {
-                hooks.call_post_start_container(store, pod, container).await
-            }
-            Hook::PreStopContainer => hooks.call_pre_stop_container(store, pod, container).await,
-            Hook::PostStopContainer => hooks.call_post_stop_container(store, pod, container).await,
-            Hook::ContainerExited => hooks.call_container_exited(store, pod, container).await,
-        };
-        Ok(done?.map_or_else(Answer::Refused, |()| Answer::Done))
+        ask(instance, &mut self.store, call).await
     }
 }
 
