@@ -21,6 +21,7 @@ use super::guest::Stdin;
 use super::input::feed;
 use super::kill::Kill;
 use super::output::{Discard, Output, Pipe};
+use super::processes::Interrupted;
 use super::registry::Registry;
 use super::spec::{Patience, Stop};
 use super::terminal::{Screen, Terminal};
@@ -198,8 +199,10 @@ async fn run(
                 (None, _) => caller = None,
             },
             () = interrupted.notified() => {
-                if !own.sandbox.processes.interrupt(&own_kill) {
-                    is_interrupted = caller.take().is_some();
+                match (own.sandbox.processes.interrupt(&own_kill), &view) {
+                    (Interrupted::Children, _) => {}
+                    (Interrupted::Held, Some(view)) => view.terminal.enter(),
+                    _ => is_interrupted = caller.take().is_some(),
                 }
             }
             ended = &mut program => break ended,
@@ -346,10 +349,17 @@ fn type_into(
     Ok(tokio::spawn(async move {
         let _attachment = attachment;
         let interrupt = |bytes: &[u8]| {
-            let key = terminal.as_ref().is_some_and(|terminal| terminal.is_interrupted_by(bytes));
-            if key && !container.sandbox.processes.interrupt(&container.kill) {
-                let container = container.clone();
-                tokio::spawn(async move { container.stop(INTERRUPT).await });
+            let Some(terminal) = terminal.as_ref().filter(|own| own.is_interrupted_by(bytes))
+            else {
+                return;
+            };
+            match container.sandbox.processes.interrupt(&container.kill) {
+                Interrupted::Children => {}
+                Interrupted::Held => terminal.enter(),
+                Interrupted::Itself => {
+                    let container = container.clone();
+                    tokio::spawn(async move { container.stop(INTERRUPT).await });
+                }
             }
         };
         if let Err(error) = feed(from, writer, interrupt).await {

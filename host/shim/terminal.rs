@@ -56,6 +56,12 @@ impl Terminal {
         Ok(rustix::io::fcntl_dupfd_cloexec(&self.0, 3)?)
     }
 
+    /// Types an empty line.
+    pub fn enter(&self) {
+        // Where it takes nothing, nobody reads.
+        let _ = rustix::io::write(&self.0, b"\n");
+    }
+
     /// Whether the interrupt key is among `bytes`, while the terminal minds it.
     pub fn is_interrupted_by(&self, bytes: &[u8]) -> bool {
         let Ok(modes) = tcgetattr(&self.0) else { return false };

@@ -111,6 +111,30 @@ async fn the_interrupt_key_ends_what_runs_in_a_terminal() {
 }
 
 #[tokio::test]
+async fn the_interrupt_key_at_a_shells_prompt_drops_the_line_and_not_the_shell() {
+    let configuration = format!("[exec]\ntoolbox = {:?}\n", support::guest("toolbox"));
+    let daemon = Daemon::start_with(&configuration).await;
+    let image = daemon.import("probe").await;
+    let main = idle(&daemon, &image).await;
+    let mut ran = exec(&main, &["sh"], TERMINAL).await;
+    let (mut stdin, mut screen) = (ran.stdin.take().unwrap(), ran.stdout.take().unwrap());
+    let mut type_in = async |text: &'static str| stdin.send(text.into()).await.unwrap();
+    until(&mut screen, "$ ").await;
+    type_in("echo never-$((1+1))\x03").await;
+    until(&mut screen, "$ ").await;
+    type_in("echo status-$?\r").await;
+    let shown = until(&mut screen, "status-130").await;
+    assert!(!shown.contains("never-2"), "{shown}");
+    // As in the middle of a command of several lines.
+    type_in("for i in 1 2; do\r").await;
+    until(&mut screen, "> ").await;
+    type_in("\x03").await;
+    until(&mut screen, "$ ").await;
+    type_in("exit 7\r").await;
+    assert_eq!(ended(&mut ran).await, Ok(7));
+}
+
+#[tokio::test]
 async fn the_interrupt_key_ends_what_a_shell_waits_for_and_not_the_shell() {
     let configuration = format!("[exec]\ntoolbox = {:?}\n", support::guest("toolbox"));
     let daemon = Daemon::start_with(&configuration).await;

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use table::Entry;
-pub use table::{Info, Refused, Table};
+pub use table::{Info, Interrupted, Refused, Table};
 
 use super::container::{Container, Parts, Run};
 use super::ending;
@@ -72,6 +72,7 @@ impl Process {
             kill: begin.kill.clone(),
             is_started: false,
             is_foreground: true,
+            held: None,
         };
         let id = container.sandbox.processes.enter(entry, None).ok()?;
         Some(Arc::new(Self::numbered(id, container, begin)))
@@ -119,6 +120,19 @@ impl Process {
         let (reader, writer) =
             made.map_err(|errno| Refused::Other(format!("making a pipe: {errno}")))?;
         Ok((End { fd: reader, _permit: reading }, End { fd: writer, _permit: writing }))
+    }
+
+    /// Lives through the interrupt key.
+    pub fn hold_interrupts(&self) {
+        if let Some(container) = self.container.upgrade() {
+            container.sandbox.processes.hold(self.id, Some(false));
+        }
+    }
+
+    /// No longer; whether the key came meanwhile.
+    pub fn release_interrupts(&self) -> bool {
+        let container = self.container.upgrade();
+        container.is_some_and(|container| container.sandbox.processes.hold(self.id, None))
     }
 
     pub fn kill(&self, id: u32) -> Result<(), Refused> {
@@ -171,6 +185,7 @@ impl Process {
             kill: kill.clone(),
             is_started: true,
             is_foreground,
+            held: None,
         };
         let id = container.sandbox.processes.enter(entry, Some(container.spec.limits.processes))?;
         let run = Run {

@@ -33,6 +33,19 @@ pub struct Entry {
     pub is_started: bool,
     /// Whether its parent's interrupt key ends it instead of the parent.
     pub is_foreground: bool,
+    /// Whether the interrupt key came since it wants to live through it; `None`: it does not.
+    pub held: Option<bool>,
+}
+
+/// What the interrupt key does to a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupted {
+    /// What it has in the foreground ended instead of it.
+    Children,
+    /// It lives on, and wants an empty line.
+    Held,
+    /// It is to end.
+    Itself,
 }
 
 /// What is told of a process.
@@ -108,13 +121,16 @@ impl Table {
         numbers.live.iter().map(info).collect()
     }
 
-    /// Ends what the process of this switch has in the foreground, as the interrupt key does;
-    /// false when there is nothing.
-    pub fn interrupt(&self, of: &Arc<Kill>) -> bool {
+    /// Ends what the process of this switch has in the foreground, as the interrupt key does.
+    pub fn interrupt(&self, of: &Arc<Kill>) -> Interrupted {
         let ended: Vec<Arc<Kill>> = {
-            let numbers = lock(&self.0);
-            let own = numbers.live.iter().find(|(_, entry)| Arc::ptr_eq(&entry.kill, of));
-            let Some((&own, _)) = own else { return false };
+            let mut numbers = lock(&self.0);
+            let own = numbers.live.iter_mut().find(|(_, entry)| Arc::ptr_eq(&entry.kill, of));
+            let Some((&own, entry)) = own else { return Interrupted::Itself };
+            if let Some(came) = &mut entry.held {
+                *came = true;
+                return Interrupted::Held;
+            }
             let is_child = |entry: &&Entry| entry.parent == own && entry.is_foreground;
             numbers.live.values().filter(is_child).map(|child| child.kill.clone()).collect()
         };
@@ -122,7 +138,14 @@ impl Table {
             kill.kill_by(SIGINT);
             kill.interrupt();
         }
-        !ended.is_empty()
+        if ended.is_empty() { Interrupted::Itself } else { Interrupted::Children }
+    }
+
+    /// A process lives through the interrupt key from now on, or no longer; whether it came.
+    pub fn hold(&self, id: u32, held: Option<bool>) -> bool {
+        let mut numbers = lock(&self.0);
+        let entry = numbers.live.get_mut(&id);
+        entry.and_then(|entry| std::mem::replace(&mut entry.held, held)).unwrap_or(false)
     }
 
     /// Ends a process of a container.

@@ -165,6 +165,14 @@ impl wire::Host for View<'_> {
     fn kill(&mut self, id: u32) -> Answer<()> {
         Ok(self.own().and_then(|own| own.kill(id)).map_err(refusal))
     }
+
+    fn hold_interrupts(&mut self) -> Answer<()> {
+        Ok(self.own().map(|own| own.hold_interrupts()).map_err(refusal))
+    }
+
+    fn release_interrupts(&mut self) -> Answer<bool> {
+        Ok(self.own().map(|own| own.release_interrupts()).map_err(refusal))
+    }
 }
 
 impl wire::HostReader for View<'_> {

@@ -16,7 +16,7 @@ const DEEPEST: u32 = 200;
 /// As a process that SIGPIPE ended.
 pub const BROKEN_PIPE: u8 = 141;
 /// The exit status of what the interrupt key has ended.
-const INTERRUPTED: u8 = 130;
+pub const INTERRUPTED: u8 = 130;
 
 impl Shell {
     /// Runs a subshell's commands until it ends, however that is.

@@ -1,6 +1,7 @@
 //! How a shell is begun: `sh -c`, a script, or lines from standard input.
 
 use super::parser::{Fault, Parser};
+use super::run::INTERRUPTED;
 use super::{Shell, Stop};
 use crate::applets::{Call, Outcome};
 use crate::stream::Stream;
@@ -74,7 +75,14 @@ impl Shell {
         let mut text = String::new();
         loop {
             self.prompt(if text.is_empty() { "PS1" } else { "PS2" });
-            let line = self.stream(0).read_line().unwrap_or_default();
+            let line = match self.typed() {
+                Some(line) => line,
+                None => {
+                    text.clear();
+                    self.status = INTERRUPTED;
+                    continue;
+                }
+            };
             let is_end = line.is_empty();
             text.push_str(&String::from_utf8_lossy(&line));
             if is_end && text.is_empty() {
@@ -109,6 +117,16 @@ impl Shell {
             let _ = self.stream(2).write(b"\n");
         }
         self.end(Ok(status)).unwrap_or(status)
+    }
+
+    /// The next line; `None`: the interrupt key came, which ends no shell at its prompt.
+    fn typed(&self) -> Option<Vec<u8>> {
+        if self.interactive {
+            sys::hold_interrupts();
+        }
+        let line = self.stream(0).read_line().unwrap_or_default();
+        let is_interrupted = self.interactive && sys::release_interrupts();
+        (!is_interrupted).then_some(line)
     }
 
     fn prompt(&self, name: &str) {

@@ -281,6 +281,12 @@ pub fn processes() -> Result<Vec<Process>, String> {
     Err(DENIED.to_owned())
 }
 
+pub fn hold_interrupts() {}
+
+pub fn release_interrupts() -> bool {
+    false
+}
+
 pub fn kill(_: u32) -> Result<(), String> {
     Err(DENIED.to_owned())
 }

@@ -18,7 +18,10 @@ use wasip2::filesystem::types::{
 use wasip2::io::streams::{InputStream, OutputStream, StreamError};
 
 pub use net::{Connection, Listener, resolve};
-pub use processes::{Child, PipeReader, PipeWriter, kill, pipe, processes, spawn};
+pub use processes::{
+    Child, PipeReader, PipeWriter, hold_interrupts, kill, pipe, processes, release_interrupts,
+    spawn,
+};
 
 use crate::applets::Identity;
 

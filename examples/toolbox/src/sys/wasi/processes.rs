@@ -209,6 +209,17 @@ pub fn processes() -> Result<Vec<Process>, String> {
     Ok(all.into_iter().map(told).collect())
 }
 
+/// The interrupt key does not end this program until [`release_interrupts`].
+pub fn hold_interrupts() {
+    // Where it cannot be had, the key ends the program.
+    let _ = wire::hold_interrupts();
+}
+
+/// Whether the key came meanwhile.
+pub fn release_interrupts() -> bool {
+    wire::release_interrupts().unwrap_or(false)
+}
+
 pub fn kill(pid: u32) -> Result<(), String> {
     wire::kill(pid).map_err(|error| sentence(&error))
 }
