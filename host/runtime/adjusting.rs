@@ -25,8 +25,8 @@ impl Runtime {
         let (container, plan) = match &adjusted {
             None => (container, plan),
             Some(adjusted) => {
-                let wanted = (container.id.clone(), adjusted.config.clone());
-                self.plan_container(sandbox, wanted).await.map_err(|error| {
+                let config = adjusted.config.clone();
+                self.replan(sandbox, (container, plan), config).await.map_err(|error| {
                     let by: Vec<_> = adjusted.config.adjusted.plugins().into_iter().collect();
                     Error::Precondition(format!(
                         "as adjusted by plugins {}: {error}",

@@ -45,6 +45,14 @@ pub(super) struct Plan {
     pub programs: Vec<Code>,
 }
 
+/// What is looked for outside of the request.
+struct Found {
+    image: Arc<Image>,
+    launch: Launch,
+    code: Code,
+    programs: Vec<Code>,
+}
+
 impl Runtime {
     pub(super) async fn make_container(
         self: Arc<Self>,
@@ -93,7 +101,7 @@ impl Runtime {
     pub(super) async fn plan_container(
         &self,
         sandbox: &Sandbox,
-        (id, mut config): (ContainerId, ContainerConfig),
+        (id, config): (ContainerId, ContainerConfig),
     ) -> Result<(Container, Plan)> {
         if sandbox.state != SandboxState::Ready {
             return Err(Error::Precondition(format!(
@@ -110,15 +118,47 @@ impl Runtime {
             .ok_or_else(|| Error::not_found("image", launch::spoken_image(&config)))?;
         let hostname = etc_layer::hostname(&sandbox.config)?;
         let launch = Launch::plan(&config, &image, &hostname)?;
+        let code = self.images.code(&launch.program.digest, &launch.program.file);
+        let code = phase("code", &[], code).await?;
+        let programs = self.other_programs(&image, &launch.program.digest).await;
+        self.plan_with(sandbox, (id, config), Found { image, launch, code, programs })
+    }
+
+    /// The same container with another configuration, by which its image and its user are the
+    /// same.
+    pub(super) async fn replan(
+        &self,
+        sandbox: &Sandbox,
+        (container, plan): (Container, Plan),
+        config: ContainerConfig,
+    ) -> Result<(Container, Plan)> {
+        let Plan { image, launch, code, programs, .. } = plan;
+        let hostname = etc_layer::hostname(&sandbox.config)?;
+        let new = Launch::plan_as(launch.user, &config, &image, &hostname)?;
+        let is_same = new.program.digest == launch.program.digest;
+        let (code, programs) = match is_same {
+            true => (code, programs),
+            false => (
+                self.images.code(&new.program.digest, &new.program.file).await?,
+                self.other_programs(&image, &new.program.digest).await,
+            ),
+        };
+        let found = Found { image, launch: new, code, programs };
+        self.plan_with(sandbox, (container.id, config), found)
+    }
+
+    fn plan_with(
+        &self,
+        sandbox: &Sandbox,
+        (id, mut config): (ContainerId, ContainerConfig),
+        Found { image, launch, code, programs }: Found,
+    ) -> Result<(Container, Plan)> {
         let volumes = self.find_volumes(&mut config)?;
         let mounts = launch::mounts(&config)?;
         let network = Annotations { pod: &sandbox.config, container: &config }
             .network(&self.config.network, &launch.env)?;
         let log_path = launch::log_path(&sandbox.config, &config)?;
         let resources = launch::applied(&config.resources)?;
-        let code = self.images.code(&launch.program.digest, &launch.program.file);
-        let code = phase("code", &[], code).await?;
-        let programs = self.other_programs(&image, &launch.program.digest).await;
         let container = Container {
             id,
             sandbox: sandbox.id.clone(),

@@ -40,6 +40,16 @@ impl Launch {
     /// be run instead.
     pub fn plan(config: &ContainerConfig, image: &Image, hostname: &str) -> Result<Self> {
         let user = user::resolve(&config.user, image, Possible::here())?;
+        Self::plan_as(user, config, image, hostname)
+    }
+
+    /// For a user who was found before: the image's files are not looked at.
+    pub fn plan_as(
+        user: User,
+        config: &ContainerConfig,
+        image: &Image,
+        hostname: &str,
+    ) -> Result<Self> {
         let argv = argv(config, &image.config)?;
         let working_dir = working_dir(config, &image.config)?;
         let env = environment(config, &image.config, hostname)?;

@@ -186,7 +186,8 @@ impl Node for OfRuntime {
             let sandbox = runtime.records.sandbox(&container.sandbox);
             let sandbox =
                 sandbox.ok_or_else(|| Error::not_found("sandbox", container.sandbox.as_str()))?;
-            Launch::plan(config, &image, &etc_layer::hostname(&sandbox.config)?)
+            let (user, hostname) = (&*container.user, etc_layer::hostname(&sandbox.config)?);
+            Launch::plan_as(user.clone(), config, &image, &hostname)
         };
         planned().map(|launch| (launch.argv, launch.env)).unwrap_or_else(|_| {
             let env = config.env.iter().map(|(name, value)| format!("{name}={value}"));
