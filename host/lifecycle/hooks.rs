@@ -64,7 +64,7 @@ impl Chain {
     /// A pod's step; the first error ends it.
     pub async fn pod(&self, step: Step, sandbox: &Sandbox) -> Result<()> {
         let (hook, wants) = step.hook();
-        for link in self.of(sandbox) {
+        for link in self.of(sandbox, wants) {
             let pod = bindings::pod(sandbox);
             let call = asking(move |instance| {
                 Box::pin(async move {
@@ -90,7 +90,7 @@ impl Chain {
         container: &Container,
     ) -> Result<()> {
         let (hook, wants) = step.hook();
-        for link in self.of(sandbox) {
+        for link in self.of(sandbox, wants) {
             let pod = bindings::pod(sandbox);
             let seen = shown(&link.shared, container);
             let call = asking(move |instance| {
@@ -130,7 +130,7 @@ impl Chain {
         if self.concerns(sandbox) {
             self.expect(sandbox, id);
         }
-        for link in self.of(sandbox) {
+        for link in self.of(sandbox, Hooks::PRE_CREATE_CONTAINER) {
             let (pod, container) = (bindings::pod(sandbox), bindings::container(seen));
             let call = asking(move |instance| {
                 Box::pin(async move {
@@ -159,7 +159,7 @@ impl Chain {
     /// Asks whether a container may be created as it is now.
     pub async fn validate(&self, sandbox: &Sandbox, seen: Shown<'_>) -> Result<()> {
         let adjusted = &seen.container.config.adjusted;
-        for link in self.of(sandbox) {
+        for link in self.of(sandbox, Hooks::VALIDATE_CONTAINER) {
             let (pod, container) = (bindings::pod(sandbox), bindings::container(seen));
             let by: Vec<String> = adjusted.plugins().into_iter().map(str::to_owned).collect();
             let call = asking(move |instance| {
@@ -204,7 +204,7 @@ impl Chain {
     ) -> Result<Resources> {
         let mut outcome = wanted.clone();
         let mut owners: Vec<(&'static str, &str)> = Vec::new();
-        for link in self.of(sandbox) {
+        for link in self.of(sandbox, Hooks::UPDATE_CONTAINER) {
             let (pod, seen) = (bindings::pod(sandbox), shown(&link.shared, container));
             let asked = bindings::resources(wanted);
             let call = asking(move |instance| {
@@ -253,7 +253,7 @@ impl Chain {
         overhead: Option<&Resources>,
         resources: Option<&Resources>,
     ) -> Result<()> {
-        for link in self.of(sandbox) {
+        for link in self.of(sandbox, Hooks::UPDATE_POD_SANDBOX) {
             let pod = bindings::pod(sandbox);
             let both = (overhead.map(bindings::resources), resources.map(bindings::resources));
             let call = asking(move |instance| {
@@ -272,7 +272,7 @@ impl Chain {
     /// Tells each plugin, whatever the others answer, that a container was stopped or has exited,
     /// and does what they want then.
     pub async fn ended(&self, hook: Ended, sandbox: &Sandbox, container: &Container) {
-        for link in self.of(sandbox) {
+        for link in self.of(sandbox, hook.hook().1) {
             if let Err(error) = self.tell_end(link, hook, (sandbox, container)).await {
                 tracing::warn!(container = %container.id, %error, "a plugin failed");
             }
@@ -290,10 +290,7 @@ impl Chain {
         (sandbox, container): (&Sandbox, &Container),
     ) -> Result<()> {
         let (pod, seen) = (bindings::pod(sandbox), shown(&link.shared, container));
-        let (name, wants) = match hook {
-            Ended::Stopped => ("post-stop-container", Hooks::POST_STOP_CONTAINER),
-            Ended::Exited => ("container-exited", Hooks::CONTAINER_EXITED),
-        };
+        let (name, wants) = hook.hook();
         let call = asking(move |instance| {
             Box::pin(async move {
                 let (hooks, store) = instance.parts();
@@ -336,4 +333,14 @@ impl Link {
 pub enum Ended {
     Stopped,
     Exited,
+}
+
+impl Ended {
+    /// As [`Step::hook`].
+    fn hook(self) -> (&'static str, Hooks) {
+        match self {
+            Self::Stopped => ("post-stop-container", Hooks::POST_STOP_CONTAINER),
+            Self::Exited => ("container-exited", Hooks::CONTAINER_EXITED),
+        }
+    }
 }

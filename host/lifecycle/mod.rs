@@ -132,10 +132,15 @@ impl Chain {
         futures::future::join_all(self.links.iter().map(|link| link.plugin.end())).await;
     }
 
-    /// The plugins that see a pod.
-    fn of<'a>(&'a self, sandbox: &'a Sandbox) -> impl Iterator<Item = &'a Link> {
+    /// The plugins that see a pod and may want a hook.
+    fn of<'a>(
+        &'a self,
+        sandbox: &'a Sandbox,
+        wants: bindings::types::Hooks,
+    ) -> impl Iterator<Item = &'a Link> {
         let namespace = &sandbox.config.name.namespace;
-        self.links.iter().filter(move |link| link.shared.config.sees(namespace))
+        let sees = move |link: &&Link| link.shared.config.sees(namespace);
+        self.links.iter().filter(sees).filter(move |link| !link.plugin.is_deaf(wants))
     }
 
     fn expect(&self, sandbox: &Sandbox, id: &str) {

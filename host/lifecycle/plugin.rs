@@ -101,6 +101,11 @@ impl Plugin {
         }
     }
 
+    /// Whether it is known not to want a hook: then nothing has to be made ready for it.
+    pub fn is_deaf(&self, wants: wit::Hooks) -> bool {
+        matches!(&*self.standing.borrow(), Standing::Ready(seat) if !seat.wanted.contains(wants))
+    }
+
     /// Asks a hook that `wants` finds among those it wants. `None`: it does not want this one, or
     /// could not be asked and its fail policy is open. Errors name the plugin.
     pub async fn ask<T: Send + 'static>(
