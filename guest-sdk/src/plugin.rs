@@ -9,7 +9,7 @@ use crate::{
 ///
 /// An error or a panic of a hook that is asked beforehand (`run_`, `update_`, `pre_`, `validate_`)
 /// fails what was asked for, if the plugin's fail policy is closed; of the others it is logged.
-#[allow(unused_variables)]
+#[expect(unused_variables, reason = "their names are for whoever writes a hook")]
 pub trait Plugin: Default + 'static {
     /// Those that are called. The others are not, though they may be written.
     const HOOKS: Hooks;
@@ -126,7 +126,7 @@ pub trait Plugin: Default + 'static {
 
 /// Hooks that a pod brings for itself; [`pod_hooks!`](crate::pod_hooks) exports them. Every one is
 /// called. Errors count as a plugin's with the fail policy closed, panics are logged.
-#[allow(unused_variables)]
+#[expect(unused_variables, reason = "their names are for whoever writes a hook")]
 pub trait PodHooks: Default + 'static {
     /// Before the container is made. It shows what was asked for.
     fn pre_create_container(&mut self, pod: &Pod, container: &Container) -> Result<Adjustment> {

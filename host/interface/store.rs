@@ -30,8 +30,7 @@ pub struct Bounds {
 /// Whoever answers a component's calls.
 pub trait Holder: Send + 'static {
     /// Whether `bytes` more may be taken, besides the bounds of the component itself.
-    fn takes(&mut self, bytes: u64) -> bool {
-        let _ = bytes;
+    fn takes(&mut self, _bytes: u64) -> bool {
         true
     }
 

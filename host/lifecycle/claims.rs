@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
+use super::lock;
 use crate::error::{Error, Result};
 use crate::model::cpuset::CpuSet;
 use crate::model::ids::SandboxId;
@@ -50,13 +51,9 @@ impl Claims {
         Ok(Self { file, held: Mutex::new(held), coming: Mutex::default() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Claim>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A container is about to be created, or, with `None`, it is or never will be.
     pub fn expect(&self, id: &str, coming: Option<Coming>) {
-        let mut all = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.coming);
         match coming {
             Some(coming) => all.insert(id.to_owned(), coming),
             None => all.remove(id),
@@ -64,12 +61,12 @@ impl Claims {
     }
 
     pub fn pending(&self, id: &str) -> Option<Coming> {
-        self.coming.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        lock(&self.coming).get(id).cloned()
     }
 
     /// Takes `cpus`, all of them within `pool`, in place of what the container had.
     pub fn take(&self, container: &str, claim: Claim, pool: &CpuSet) -> Result<()> {
-        let mut held = self.lock();
+        let mut held = lock(&self.held);
         if let Some(cpu) = claim.cpus.iter().find(|&cpu| !pool.contains(cpu)) {
             return Err(Error::Invalid(format!("CPU {cpu} is none of the pool's {pool}")));
         }
@@ -100,7 +97,7 @@ impl Claims {
 
     /// Gives back what the container had; true where that was something.
     pub fn give_back(&self, container: &str) -> bool {
-        let mut held = self.lock();
+        let mut held = lock(&self.held);
         let Some(_) = held.remove(container) else { return false };
         if let Err(error) = self.save(&held) {
             // The next opening finds the container gone.
@@ -110,12 +107,12 @@ impl Claims {
     }
 
     pub fn all(&self) -> BTreeMap<String, Claim> {
-        self.lock().clone()
+        lock(&self.held).clone()
     }
 
     /// `of` without what anybody took.
     pub fn rest(&self, of: &CpuSet) -> CpuSet {
-        let held = self.lock();
+        let held = lock(&self.held);
         of.iter().filter(|&cpu| !held.values().any(|claim| claim.cpus.contains(cpu))).collect()
     }
 

@@ -9,6 +9,7 @@ use super::bindings::{self, config, containers, events, kv, log, pods};
 use super::claims::Claims;
 use super::kv::Keys;
 use super::load::shown;
+use super::lock;
 use super::manifest::Grants;
 use super::node::{Node, Told};
 use crate::config::{CpusConfig, PluginConfig};
@@ -48,7 +49,8 @@ pub struct View {
     only: Option<SandboxId>,
 }
 
-type Answer<T> = wasmtime::Result<Result<T, String>>;
+/// What a host function gives its guest.
+pub type Answer<T> = wasmtime::Result<Result<T, String>>;
 
 impl View {
     pub fn new(shared: Arc<Shared>, grants: Grants) -> Self {
@@ -209,7 +211,7 @@ impl View {
 
     /// Counts an event; the error says that there were too many.
     fn count_event(&self) -> Result<()> {
-        let mut told = self.shared.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut told = lock(&self.shared.told);
         let now = Instant::now();
         let (since, count) =
             told.filter(|(since, _)| now.duration_since(*since) < MINUTE).unwrap_or((now, 0));

@@ -59,12 +59,8 @@ impl Store {
         // The table is there from now on.
         store.write(|_| Ok(())).map_err(doing)?;
         let used = store.measure().map_err(doing)?;
-        *store.lock() = used;
+        *lock(&store.used) = used;
         Ok(store)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, usize> {
-        self.used.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn write<T>(
@@ -114,7 +110,7 @@ impl Store {
                 value.len()
             )));
         }
-        let mut used = self.lock();
+        let mut used = lock(&self.used);
         let before = self.get(key)?.map_or(0, |old| key.len() + old.len());
         let after = *used - before + key.len() + value.len();
         if after > MOST {
@@ -131,7 +127,7 @@ impl Store {
 
     pub fn delete(&self, key: &str) -> Result<()> {
         Self::check(key)?;
-        let mut used = self.lock();
+        let mut used = lock(&self.used);
         let removed =
             self.write(|table| Ok(table.remove(key)?.map(|value| key.len() + value.value().len())));
         let removed = removed.map_err(failed("writing a plugin's state"))?;

@@ -143,7 +143,8 @@ fn read(path: &Path) -> Result<(Vec<u8>, Manifest)> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".json");
     let beside = fs::read_to_string(PathBuf::from(beside)).ok();
-    Ok((wasm.clone(), Manifest::of(&wasm, beside.as_deref())?.unwrap_or_default()))
+    let manifest = Manifest::of(&wasm, beside.as_deref())?.unwrap_or_default();
+    Ok((wasm, manifest))
 }
 
 fn component(engine: &Engine, file: &Path, sum: &str) -> Result<Component> {

@@ -22,7 +22,7 @@ mod topology;
 pub mod trial;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use claims::{Claims, Coming};
@@ -165,6 +165,10 @@ impl Link {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A plugin's state. Its name becomes a file's.
 fn keys(folder: &Path, name: &str) -> Result<Keys> {
     let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
@@ -178,8 +182,4 @@ fn keys(folder: &Path, name: &str) -> Result<Keys> {
     // Whoever cannot have it is told at the daemon's start.
     keys.open()?;
     Ok(keys)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

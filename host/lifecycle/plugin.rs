@@ -12,6 +12,7 @@ use super::bindings::types as wit;
 use super::circuit::Circuit;
 use super::instance::{Answering, Instance, asking};
 use super::load::{Loaded, Loader};
+use super::lock;
 use super::manifest::Grants;
 use super::report::{Past, Report, State, names};
 use crate::config::{FailPolicy, PluginConfig};
@@ -290,7 +291,7 @@ impl Plugin {
         let component = loaded.component;
         let thread = std::thread::Builder::new().name(format!("plugin {}", self.name));
         let spawned = thread.stack_size(crate::engine::THREAD_STACK).spawn(move || {
-            let ended = run(async {
+            let ran = run(async {
                 match Instance::new(&engine, &component, (view, memory, deadline)).await {
                     Ok(instance) => {
                         let _ = made.send(Ok(()));
@@ -301,7 +302,9 @@ impl Plugin {
                     }
                 }
             });
-            drop(ended);
+            if let Err(error) = ran {
+                tracing::error!(%error, "a plugin's thread cannot wait for anything");
+            }
             is_gone.send_replace(true);
         });
         spawned.map_err(|error| format!("no thread for it: {error}"))?;
@@ -396,8 +399,4 @@ async fn serve(mut instance: Instance, mut queue: mpsc::UnboundedReceiver<Job>) 
 fn cut(words: &str) -> String {
     let line = words.lines().next().unwrap_or_default();
     crate::error::cut(line.to_owned(), 1024)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -2,13 +2,11 @@
 
 use super::bindings::{cpu, memory, types as wit};
 use super::claims::Claim;
-use super::functions::{View, said};
+use super::functions::{Answer, View, said};
 use crate::error::{Error, Result};
 use crate::model::container::ContainerState;
 use crate::model::cpuset::CpuSet;
 use crate::model::sandbox::{Realm, SandboxState};
-
-type Answer<T> = wasmtime::Result<Result<T, String>>;
 
 impl View {
     /// A realm's CPUs. Refused where two realms are in use and were given none: each would think

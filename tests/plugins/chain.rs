@@ -174,10 +174,8 @@ async fn what_was_not_granted_is_not_linked_nor_changed() {
         (config("\"*\"", "\"env\""), "which is not granted: add it to the plugin's fields"),
     ] {
         let daemon = Daemon::start_with(&config).await;
-        let image = daemon.import("probe").await;
         let error = daemon.try_run_pod(sandbox("denied"), "").await.err().unwrap();
         assert!(error.message().contains("plugin probe is not there: "), "{error}");
         assert!(error.message().contains(wanted), "{error}");
-        drop(image);
     }
 }

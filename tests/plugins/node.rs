@@ -3,7 +3,7 @@
 use wasmpod::proto::cri;
 
 use super::kit::{Plugin, hooks, pod, probe, shows, start, told};
-use crate::support::{Daemon, container, eventually};
+use crate::support::{container, eventually};
 
 #[tokio::test]
 async fn a_daemon_that_is_killed_shows_its_plugins_what_lives_and_their_state_is_there() {
@@ -86,7 +86,6 @@ async fn ids_that_are_no_containers_are_told_apart_from_those_that_are() {
 #[tokio::test]
 async fn a_daemon_that_ends_in_order_says_goodbye() {
     let mut daemon = start(&[Plugin::default()]).await;
-    let _: &Daemon = &daemon;
     pod(&daemon).await;
     assert!(daemon.terminate().await.success());
     assert_eq!(told(&daemon).last().unwrap(), "shutdown");

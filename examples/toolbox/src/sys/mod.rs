@@ -62,8 +62,8 @@ pub enum Mode {
     New,
 }
 
-/// What a process is started with; no test of the parser starts any.
-#[cfg_attr(not(target_os = "wasi"), allow(dead_code))]
+/// What a process is started with.
+#[cfg_attr(not(target_os = "wasi"), expect(dead_code, reason = "`native` starts none"))]
 pub struct Start<'a> {
     /// `None`: this very program again.
     pub file: Option<&'a str>,
