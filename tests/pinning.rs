@@ -5,7 +5,7 @@
 
 use crate::support;
 
-mod kit;
+pub mod kit;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

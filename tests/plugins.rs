@@ -1,9 +1,12 @@
 //! Lifecycle plugins of the node, as real components: who is asked what in which order, what their
 //! answers do, and what becomes of those that misbehave.
 
+mod adjusting;
 mod chain;
 mod examples;
+mod functions;
 mod kit;
+mod lies;
 mod misbehaving;
 mod node;
 mod own;

@@ -7,21 +7,14 @@ use std::collections::HashMap;
 use prost::Message;
 
 use crate::error::{Error, Result};
+use crate::model::weight::{self, ANNOTATIONS, FRAME, MOUNTS, PATH, WORDS};
 use crate::proto::cri;
 
 const KIB: usize = 1 << 10;
 
-/// Kubernetes lets an object have 256 KiB of annotations (TotalAnnotationSizeLimitB); the kubelet
-/// adds some of its own, a container's hooks among them.
-const ANNOTATIONS: usize = 320 * KIB;
 const LABELS: usize = 64 * KIB;
-/// What the kernel gives a program for its arguments and environment with the usual stack.
-const WORDS: usize = 2048 * KIB;
-const MOUNTS: usize = 512 * KIB;
 /// Names, paths, name servers, ports: everything else of one object.
 const REST: usize = 128 * KIB;
-/// A path of the kernel's, its last 0 included (PATH_MAX).
-const PATH: usize = 4096;
 
 /// RunPodSandbox's config.
 pub fn sandbox(config: &cri::PodSandboxConfig) -> Result<()> {
@@ -40,9 +33,8 @@ pub fn container(config: &cri::ContainerConfig) -> Result<()> {
     at_most("config.labels", labels, LABELS)?;
     at_most("config.log_path", config.log_path.len(), PATH)?;
     at_most("config.working_dir", config.working_dir.len(), PATH)?;
-    let texts = |list: &[String]| list.iter().map(|text| text.len() + FRAME).sum::<usize>();
     let envs = config.envs.iter().map(|pair| pair.key.len() + pair.value.len() + FRAME);
-    let words = texts(&config.command) + texts(&config.args) + envs.sum::<usize>();
+    let words = weight::of(config.command.iter().chain(&config.args)) + envs.sum::<usize>();
     at_most("config.command, args and envs together", words, WORDS)?;
     for mount in &config.mounts {
         at_most("a mount's host_path", mount.host_path.len(), PATH)?;
@@ -58,9 +50,6 @@ pub fn pod_resources(request: &cri::UpdatePodSandboxResourcesRequest) -> Result<
     at_most("overhead and resources together", request.encoded_len(), REST)
 }
 
-/// What an item costs besides its texts, at most: tags and lengths on the wire.
-const FRAME: usize = 16;
-
 fn map(map: &HashMap<String, String>) -> usize {
     map.iter().map(|(key, value)| key.len() + value.len() + FRAME).sum()
 }
@@ -70,10 +59,7 @@ fn rest(whole: usize, counted: usize) -> Result<()> {
 }
 
 fn at_most(what: &str, bytes: usize, most: usize) -> Result<()> {
-    if bytes <= most {
-        return Ok(());
-    }
-    Err(Error::Invalid(format!("{what}: {bytes} bytes are over the limit of {most}")))
+    weight::at_most(what, bytes, most).map_err(Error::Invalid)
 }
 
 #[cfg(test)]

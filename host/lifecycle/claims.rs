@@ -64,8 +64,8 @@ impl Claims {
         lock(&self.coming).get(id).cloned()
     }
 
-    /// Takes `cpus`, all of them within `pool`, in place of what the container had.
-    pub fn take(&self, container: &str, claim: Claim, pool: &CpuSet) -> Result<()> {
+    /// Takes `cpus`, all of them within `pool`, in place of what the container had, which it gives.
+    pub fn take(&self, container: &str, claim: Claim, pool: &CpuSet) -> Result<Option<Claim>> {
         let mut held = lock(&self.held);
         if let Some(cpu) = claim.cpus.iter().find(|&cpu| !pool.contains(cpu)) {
             return Err(Error::Invalid(format!("CPU {cpu} is none of the pool's {pool}")));
@@ -92,7 +92,12 @@ impl Claims {
             };
             return Err(error);
         }
-        Ok(())
+        Ok(before)
+    }
+
+    /// What the container has.
+    pub fn of(&self, container: &str) -> Option<Claim> {
+        lock(&self.held).get(container).cloned()
     }
 
     /// Gives back what the container had; true where that was something.

@@ -23,6 +23,9 @@ const LONGEST_LINE: usize = 4 << 10;
 const LONGEST_REASON: usize = 128;
 const LONGEST_MESSAGE: usize = 1024;
 
+/// Updates of containers in one wish.
+const MOST_UPDATES: usize = 10_000;
+
 /// Events that a plugin may tell in [`MINUTE`].
 const MOST_EVENTS: u32 = 100;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -109,7 +112,15 @@ impl View {
 
     /// One change after the other, up to the first failure that counts.
     pub async fn apply(&self, updates: Vec<wit::ContainerUpdate>) -> Result<()> {
+        if updates.len() > MOST_UPDATES {
+            return Err(Error::Exhausted(format!(
+                "{} updates at once: at most {MOST_UPDATES} are taken",
+                updates.len()
+            )));
+        }
         for update in updates {
+            // Whoever has a deadline comes to it.
+            tokio::task::yield_now().await;
             if let Err(error) = self.update(&update).await {
                 if !update.ignore_failure {
                     return Err(error);
@@ -128,7 +139,7 @@ impl View {
                 "{field} is none of the fields that it asked for and was granted"
             )));
         }
-        super::adjust::check(&update.change).map_err(Error::Invalid)?;
+        super::adjust::check(&update.change, &container.resources).map_err(Error::Invalid)?;
         let owners = &container.config.adjusted.owners;
         let other = fields.iter().find_map(|field| {
             owners.get(*field).filter(|owner| **owner != self.shared.name).map(|o| (field, o))
@@ -143,6 +154,11 @@ impl View {
         let id = container.id.clone();
         self.node(async move { shared.node.update(&shared.name, &id, &change).await }).await
     }
+}
+
+/// For places that hold lines.
+fn one_line(text: &str) -> String {
+    text.trim_end().replace(char::is_control, " ")
 }
 
 /// A guest's result: what failed is its to hear.
@@ -235,7 +251,7 @@ impl View {
             self.container(id)?;
         }
         self.count_event()?;
-        let message = cut(told.message, LONGEST_MESSAGE);
+        let message = cut(one_line(&told.message), LONGEST_MESSAGE);
         self.shared.node.tell(id, Told { message, ..told })
     }
 }
@@ -256,7 +272,7 @@ impl events::Host for View {
 
 impl log::Host for View {
     async fn write(&mut self, level: log::Level, text: String) -> wasmtime::Result<()> {
-        let line = cut(text.trim_end().replace(['\n', '\r'], " "), LONGEST_LINE);
+        let line = cut(one_line(&text), LONGEST_LINE);
         let plugin = &self.shared.name;
         match level {
             log::Level::Debug => tracing::debug!(plugin, "{line}"),

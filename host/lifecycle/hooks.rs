@@ -1,10 +1,11 @@
 //! The hooks: which plugins are asked, with what, and what becomes of their answers.
 
-use super::adjust::{Adjusting, change_resources, check, fields};
+use super::adjust::{Adjusting, Fault, Updating};
 use super::bindings::types::{self as wit, Hooks};
 use super::bindings::{self, Shown};
 use super::instance::asking;
 use super::load::shown;
+use super::processors::change;
 use super::{Chain, Link, View};
 use crate::error::{Error, Result};
 use crate::model::container::{Container, ContainerConfig};
@@ -140,11 +141,24 @@ impl Chain {
             });
             let asked =
                 link.plugin.ask("pre-create-container", Hooks::PRE_CREATE_CONTAINER, call).await?;
-            let Some((adjustment, seat)) = asked else { continue };
+            let Some((mut adjustment, seat)) = asked else { continue };
             let wanted = adjustment.updates.clone();
             let name = &link.plugin.name;
-            Adjusting { plugin: name, grants: &seat.grants, config: &mut config }
-                .apply(adjustment)?;
+            self.place(name, id, &mut adjustment);
+            let mut made = config.clone();
+            let outcome = Adjusting { plugin: name, grants: &seat.grants, config: &mut made }
+                .apply(adjustment);
+            match outcome {
+                Ok(()) => config = made,
+                Err(Fault::Conflict(error)) => return Err(error),
+                Err(Fault::Own(error)) => {
+                    link.pass_over(error)?;
+                    if self.claims.of(id).is_some_and(|claim| claim.plugin == *name) {
+                        self.claims.give_back(id);
+                    }
+                    continue;
+                }
+            }
             is_touched = true;
             if !wanted.is_empty() {
                 updates.push(Update { by: name.clone(), view: link.view(&seat), updates: wanted });
@@ -154,6 +168,16 @@ impl Chain {
         is_touched |= own.is_some();
         updates.extend(own);
         Ok(is_touched.then_some(Adjusted { config, updates }))
+    }
+
+    /// What a plugin has allocated to a container that is being created is its cpuset.
+    pub(super) fn place(&self, by: &str, id: &str, adjustment: &mut wit::Adjustment) {
+        let claim = self.claims.of(id).filter(|claim| claim.plugin == by);
+        let is_said = adjustment.resources.as_ref().is_some_and(|r| r.cpuset_cpus.is_some());
+        if let Some(claim) = claim.filter(|_| !is_said) {
+            let made = adjustment.resources.get_or_insert_with(|| change(None, None));
+            made.cpuset_cpus = Some(claim.cpus.to_string());
+        }
     }
 
     /// Asks whether a container may be created as it is now.
@@ -202,8 +226,7 @@ impl Chain {
         container: &Container,
         wanted: &Resources,
     ) -> Result<Resources> {
-        let mut outcome = wanted.clone();
-        let mut owners: Vec<(&'static str, &str)> = Vec::new();
+        let mut updating = Updating::new(&container.config.name.name, wanted);
         for link in self.of(sandbox, Hooks::UPDATE_CONTAINER) {
             let (pod, seen) = (bindings::pod(sandbox), shown(&link.shared, container));
             let asked = bindings::resources(wanted);
@@ -215,35 +238,14 @@ impl Chain {
             });
             let answer = link.plugin.ask("update-container", Hooks::UPDATE_CONTAINER, call).await?;
             let Some((change, seat)) = answer else { continue };
-            let name = link.plugin.name.as_str();
-            let fault = |what: String| Error::Precondition(format!("plugin {name}: {what}"));
-            for field in fields(&change) {
-                if !seat.grants.field(field) {
-                    return Err(fault(format!("changes {field}, which it was not granted")));
-                }
-                if let Some((_, other)) = owners.iter().find(|(known, _)| *known == field) {
-                    return Err(Error::Precondition(format!(
-                        "plugins {other} and {name} both set {field} of container {}",
-                        container.config.name.name
-                    )));
-                }
-                owners.push((field, name));
+            match updating.apply(&link.plugin.name, &seat.grants, &change) {
+                Ok(()) => {}
+                Err(Fault::Conflict(error)) => return Err(error),
+                Err(Fault::Own(error)) => link.pass_over(error)?,
             }
-            check(&change).map_err(fault)?;
-            change_resources(&mut outcome, &change);
         }
-        if let Some((name, change)) = self.update_own(sandbox, (container, wanted)).await? {
-            let touched = fields(&change);
-            let both = owners.iter().find(|(known, _)| touched.contains(known));
-            if let Some((field, other)) = both {
-                return Err(Error::Precondition(format!(
-                    "plugin {other} and the {name} both set {field} of container {}",
-                    container.config.name.name
-                )));
-            }
-            change_resources(&mut outcome, &change);
-        }
-        Ok(outcome)
+        self.update_own(sandbox, (container, wanted), &mut updating).await?;
+        Ok(updating.resources)
     }
 
     /// A pod's resources are about to change.

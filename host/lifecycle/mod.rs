@@ -32,7 +32,7 @@ use load::Loader;
 use plugin::Plugin;
 use wasmtime::Engine;
 
-use crate::config::Config;
+use crate::config::{Config, FailPolicy};
 use crate::error::{Error, Result};
 use crate::image::ImageStore;
 use crate::model::ids::SandboxId;
@@ -158,6 +158,17 @@ impl Link {
         let loader = Loader::new(shared.config.clone(), engine.clone(), shared.clone());
         let supervisor = tokio::spawn(plugin.clone().supervise(loader, images.clone()));
         Self { plugin, shared, supervisor }
+    }
+
+    /// What it wants cannot be: the request's error, or nothing, as its fail policy says.
+    fn pass_over(&self, error: Error) -> Result<()> {
+        match self.shared.config.fail {
+            FailPolicy::Closed => Err(error),
+            FailPolicy::Open => {
+                tracing::warn!(%error, "a plugin is passed over");
+                Ok(())
+            }
+        }
     }
 
     fn view(&self, seat: &plugin::Seat) -> View {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::adjust::{Adjusting, check, fields};
-use super::bindings::{self, Shown, types as wit};
+use super::adjust::{Adjusting, Updating};
+use super::bindings::{self, Shown};
 use super::claims::Claims;
 use super::functions::{Shared, View};
 use super::hooks::{Ended, Step, Update};
@@ -134,11 +134,12 @@ impl Chain {
         let Some(own) = self.own(sandbox)? else { return Ok(None) };
         let (pod, container) = (bindings::pod(sandbox), bindings::container(seen));
         let call = Call::new(Hook::PreCreateContainer, pod, container);
-        let Some(Answer::Adjustment(adjustment)) = own.ask(sandbox, call).await? else {
+        let Some(Answer::Adjustment(mut adjustment)) = own.ask(sandbox, call).await? else {
             return Ok(None);
         };
         let updates = adjustment.updates.clone();
         let (name, grants) = (own.shared.name.as_str(), &own.grants);
+        self.place(name, seen.container.id.as_str(), &mut adjustment);
         Adjusting { plugin: name, grants, config }.apply(*adjustment)?;
         Ok(Some(Update { by: name.to_owned(), view: own.view(sandbox), updates }))
     }
@@ -148,19 +149,16 @@ impl Chain {
         &self,
         sandbox: &Sandbox,
         (container, wanted): (&Container, &Resources),
-    ) -> Result<Option<(String, wit::ResourceChange)>> {
-        let Some(own) = self.own(sandbox)? else { return Ok(None) };
+        updating: &mut Updating<'_>,
+    ) -> Result<()> {
+        let Some(own) = self.own(sandbox)? else { return Ok(()) };
         let seen = shown(&own.shared, container);
         let mut call = Call::new(Hook::UpdateContainer, bindings::pod(sandbox), seen);
         call.wanted = Some(bindings::resources(wanted));
-        let Some(Answer::Change(change)) = own.ask(sandbox, call).await? else { return Ok(None) };
-        let name = own.shared.name.clone();
-        let fault = |what: String| Error::Precondition(format!("{name}: {what}"));
-        if let Some(field) = fields(&change).into_iter().find(|field| !own.grants.field(field)) {
-            return Err(fault(format!("changes {field}, which it was not granted")));
+        if let Some(Answer::Change(change)) = own.ask(sandbox, call).await? {
+            updating.apply(&own.shared.name, &own.grants, &change)?;
         }
-        check(&change).map_err(fault)?;
-        Ok(Some((name, change)))
+        Ok(())
     }
 
     pub(super) async fn step_own(

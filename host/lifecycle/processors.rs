@@ -26,22 +26,37 @@ impl View {
         Ok(self.shared.node.online())
     }
 
-    /// Of a container that is being created too.
-    fn allocate_cpus(&self, id: &str, cpus: &str) -> Result<Option<String>> {
+    /// Of a container that is being created too. What cannot be done in the end was not allocated.
+    async fn allocate_cpus(&self, id: &str, cpus: &str) -> Result<()> {
         let cpus = CpuSet::parse(cpus).map_err(Error::Invalid)?;
         let pending = self.shared.claims.pending(id);
         let pending = pending.filter(|coming| self.reaches(&coming.sandbox, &coming.namespace));
-        let (realm, running) = match pending {
-            Some(coming) => (coming.realm, None),
+        let (realm, is_there) = match pending {
+            Some(coming) => (coming.realm, false),
             None => {
                 let (pod, found) = self.container(id)?;
-                let is_running = matches!(found.state, ContainerState::Running { .. });
-                (pod.realm, is_running.then(|| cpus.to_string()))
+                if let ContainerState::Exited { .. } | ContainerState::Removing { .. } = found.state
+                {
+                    let state = &found.state;
+                    return Err(Error::Precondition(format!("container {id} is {state}")));
+                }
+                (pod.realm, true)
             }
         };
+        let (pool, list) = (self.pool(realm)?, cpus.to_string());
         let claim = Claim { plugin: self.shared.name.clone(), cpus };
-        self.shared.claims.take(id, claim, &self.pool(realm)?)?;
-        Ok(running)
+        let before = self.shared.claims.take(id, claim, &pool)?;
+        if !is_there {
+            return Ok(());
+        }
+        let moved = self.move_to(id, list).await;
+        if moved.is_err() {
+            let had = before.map(|before| self.shared.claims.take(id, before, &pool));
+            if !matches!(had, Some(Ok(_))) {
+                self.shared.claims.give_back(id);
+            }
+        }
+        moved
     }
 
     async fn move_to(&self, id: &str, cpus: String) -> Result<()> {
@@ -55,7 +70,8 @@ impl View {
     }
 }
 
-fn change(cpuset_cpus: Option<String>, cpuset_mems: Option<String>) -> wit::ResourceChange {
+/// A change of these alone.
+pub fn change(cpuset_cpus: Option<String>, cpuset_mems: Option<String>) -> wit::ResourceChange {
     wit::ResourceChange {
         cpu_period: None,
         cpu_quota: None,
@@ -78,10 +94,7 @@ impl cpu::Host for View {
     }
 
     async fn allocate(&mut self, id: String, cpus: String) -> Answer<()> {
-        said(match self.allocate_cpus(&id, &cpus) {
-            Ok(Some(cpus)) => self.move_to(&id, cpus).await,
-            outcome => outcome.map(drop),
-        })
+        said(self.allocate_cpus(&id, &cpus).await)
     }
 
     async fn release(&mut self, id: String) -> Answer<()> {

@@ -17,3 +17,4 @@ pub mod service;
 pub mod signal;
 pub mod sockets;
 pub mod user;
+pub mod weight;

@@ -5,7 +5,7 @@ use super::change::Change;
 use super::containers::{Plan, by_id};
 use crate::error::{Error, Result};
 use crate::lifecycle::{Shown, Step};
-use crate::model::container::Container;
+use crate::model::container::{Container, ContainerConfig};
 use crate::model::sandbox::Sandbox;
 
 impl Runtime {
@@ -26,19 +26,21 @@ impl Runtime {
             None => (container, plan),
             Some(adjusted) => {
                 let config = adjusted.config.clone();
-                self.replan(sandbox, (container, plan), config).await.map_err(|error| {
-                    let by: Vec<_> = adjusted.config.adjusted.plugins().into_iter().collect();
-                    Error::Precondition(format!(
-                        "as adjusted by plugins {}: {error}",
-                        by.join(", ")
-                    ))
+                let planned = self.replan(sandbox, (container, plan), config).await;
+                planned.map_err(|error| {
+                    Error::Precondition(as_adjusted(&adjusted.config, error.to_string()))
                 })?
             }
         };
         if is_asked {
             chain.validate(sandbox, shown(&container, &plan)).await?;
         }
-        self.make_planned(sandbox, &container, &plan).await?;
+        let made = self.make_planned(sandbox, &container, &plan).await;
+        made.map_err(|error| match error {
+            // What a machine lacks, the shim finds.
+            Error::Invalid(why) => Error::Invalid(as_adjusted(&container.config, why)),
+            other => other,
+        })?;
         if !is_asked {
             return Ok(());
         }
@@ -62,6 +64,12 @@ impl Runtime {
             tracing::warn!(container = %container.id, %error, "a refused container stays");
         }
     }
+}
+
+/// What is wrong with a container, with the names of those who made it so.
+fn as_adjusted(config: &ContainerConfig, why: String) -> String {
+    let by: Vec<_> = config.adjusted.plugins().into_iter().collect();
+    if by.is_empty() { why } else { format!("as adjusted by plugins {}: {why}", by.join(", ")) }
 }
 
 fn shown<'a>(container: &'a Container, plan: &'a Plan) -> Shown<'a> {

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::io::Errno;
 
 use super::user::{self, Possible};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, cut};
 use crate::image::{Image, ImageConfig, ImageProgram, Search};
 use crate::model::container::{ContainerConfig, MountAccess};
 use crate::model::cpu_time::CpuTime;
@@ -295,15 +295,16 @@ pub fn check_memory_nodes(list: &str) -> Result<()> {
     if list.is_empty() {
         return Ok(());
     }
+    let shown = cut(list.to_owned(), 64);
     let nodes = CpuSet::parse(list).map_err(|_| {
-        Error::Invalid(format!("cpuset_mems {list:?} is no list of memory nodes like 0-1,3"))
+        Error::Invalid(format!("cpuset_mems {shown:?} is no list of memory nodes like 0-1,3"))
     })?;
     // A kernel without nodes has one.
     let online = std::fs::read_to_string("/sys/devices/system/node/online").unwrap_or_default();
     let machine = CpuSet::parse(&online).unwrap_or_else(|_| CpuSet::from_iter([0]));
     match nodes.iter().find(|node| !machine.contains(*node)) {
         Some(absent) => Err(Error::Invalid(format!(
-            "cpuset_mems {list:?} names memory node {absent}, this machine has {machine}"
+            "cpuset_mems {shown:?} names memory node {absent}, this machine has {machine}"
         ))),
         None => Ok(()),
     }

@@ -20,7 +20,7 @@ pub use beat::install_beat_signal;
 pub use control::{Control, Means, Placed, Processor};
 pub use nodes::parse as parse_nodes;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, cut};
 use crate::model::cpuset::CpuSet;
 
 /// The threads that work for one owner, and the CPU time of those that have ended.
@@ -140,9 +140,12 @@ pub fn parse(text: &str, allowed: &CpuSet) -> Result<Option<CpuSet>> {
     let cpus = CpuSet::parse(text).map_err(Error::Invalid)?;
     let absent = cpus.iter().find(|&cpu| !allowed.contains(cpu));
     match absent {
-        Some(absent) => Err(Error::Invalid(format!(
-            "cpu list {text:?} names CPU {absent}, {allowed} may be used here"
-        ))),
+        Some(absent) => {
+            let list = cut(text.to_owned(), 64);
+            Err(Error::Invalid(format!(
+                "cpu list {list:?} names CPU {absent}, {allowed} may be used here"
+            )))
+        }
         None => Ok(Some(cpus)),
     }
 }

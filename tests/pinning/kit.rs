@@ -178,3 +178,19 @@ pub async fn share_and_wait(daemon: &Daemon, of: &Container, window: Duration) -
     let waited = waited().saturating_sub(before).as_secs_f64();
     (share, 100.0 * waited / begun.elapsed().as_secs_f64())
 }
+
+/// What the kernel says of the group that holds a thread's CPU time, in version 1's file or
+/// version 2's; `None` where that is not there.
+pub fn group_file(thread: &Thread, one: &str, two: &str) -> Option<String> {
+    let groups = fs::read_to_string(thread.folder.join("cgroup")).ok()?;
+    let path = |controllers: &str| {
+        let mut lines = groups.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+        lines.find(|(list, _)| *list == controllers).map(|(_, path)| path.trim_start_matches('/'))
+    };
+    let of_cpu = v1();
+    let file = match of_cpu.is_dir() {
+        true => of_cpu.join(path(of_cpu.file_name()?.to_str()?)?).join(one),
+        false => PathBuf::from("/sys/fs/cgroup").join(path("")?).join(two),
+    };
+    Some(fs::read_to_string(file).ok()?.trim().to_owned())
+}

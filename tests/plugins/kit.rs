@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use support::{Container, Daemon, Pod, container, sandbox};
+use support::{Container, Daemon, Pod, container, eventually, sandbox};
+use wasmpod::proto::cri;
 
 use crate::support;
 
@@ -71,4 +72,37 @@ pub async fn shows(pod: &Pod, image: &str, words: &[&str]) -> Container {
     let mut config = container("main", image);
     config.args = words.iter().map(|&word| word.to_owned()).collect();
     pod.run(config).await
+}
+
+/// A container of the probe guest at whose hook the plugin does something.
+pub fn asks(name: &str, image: &str, (hook, what): (&str, &str)) -> cri::ContainerConfig {
+    let mut config = container(name, image);
+    config.annotations.insert(format!("plugin-probe.example/{hook}"), what.to_owned());
+    config
+}
+
+/// What plugins answered to calls, in order.
+pub fn answers(daemon: &Daemon) -> Vec<String> {
+    let log = daemon.own_log();
+    let answers = log.lines().filter_map(|line| {
+        let (_, answer) = line.split_once("probe answered ")?.1.split_once(':')?;
+        let (answer, plugin) = answer.rsplit_once(" plugin=\"")?;
+        let (answer, plugin) = (answer.trim_start(), plugin.trim_end_matches('"'));
+        Some(if plugin == "probe" { answer.to_owned() } else { format!("{plugin}: {answer}") })
+    });
+    answers.collect()
+}
+
+/// What the plugins answer to these calls, with `;` between them.
+pub async fn said(daemon: &Daemon, pod: &Pod, image: &str, calls: &str) -> Vec<String> {
+    let before = answers(daemon).len();
+    let name = format!("asks-{before}");
+    let what = format!("calls {calls}");
+    pod.create(asks(&name, image, ("post-create-container", &what))).await;
+    let count = calls.split(';').count();
+    eventually("all is answered", || {
+        let told = answers(daemon).split_off(before);
+        (told.len() >= count).then_some(told)
+    })
+    .await
 }

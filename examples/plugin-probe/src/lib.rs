@@ -1,6 +1,8 @@
 //! A plugin that does what a test tells it: its setting `do` is a table of hooks and what each does,
-//! words with spaces between them. Every hook that is called is noted in the log and, where `kv` is
-//! set, in its state.
+//! words with spaces between them. A container's annotation `plugin-probe.example/HOOK` stands over
+//! it. Every hook that is called is noted in the log and, where `kv` is set, in its state.
+
+mod calls;
 
 use std::collections::BTreeMap;
 
@@ -15,13 +17,23 @@ struct Probe {
 
 impl Probe {
     fn hook(&mut self, name: &str, of: &str) -> Result<Adjustment> {
+        self.hook_of(name, of, None)
+    }
+
+    fn container(&mut self, name: &str, container: &Container) -> Result<Adjustment> {
+        let asked = container.annotation(&format!("plugin-probe.example/{name}"));
+        self.hook_of(name, &container.id, asked)
+    }
+
+    fn hook_of(&mut self, name: &str, of: &str, asked: Option<&str>) -> Result<Adjustment> {
         log::write(log::Level::Info, &format!("probe {name} {of}"));
         if self.has_state {
             let key = format!("calls/{name}");
             let calls: u32 = kv::get(&key)?.unwrap_or_default();
             kv::set(&key, &(calls + 1))?;
         }
-        let Some(thing) = self.things.get(name).cloned() else { return Ok(Adjustment::new()) };
+        let thing = asked.map(str::to_owned).or_else(|| self.things.get(name).cloned());
+        let Some(thing) = thing else { return Ok(Adjustment::new()) };
         let words: Vec<&str> = thing.split(' ').collect();
         match *words.as_slice() {
             ["spin"] => loop {
@@ -56,12 +68,33 @@ impl Probe {
                 containers::update(&[Update::new(id, change)])?;
                 Ok(Adjustment::new())
             }
+            ["adjust", ..] => Ok(serde_json::from_str(&words[1..].join(" "))?),
+            ["calls", ..] => {
+                for call in words[1..].split(|word| *word == ";") {
+                    let said = self.call(call, of).unwrap_or_else(|error| format!("error {error}"));
+                    log::write(log::Level::Info, &format!("probe answered {}: {said}", call[0]));
+                }
+                Ok(Adjustment::new())
+            }
+            ["needs", ..] => self.call(&words[1..], of).map(|_| Adjustment::new()),
+            ["many-env", count, length] => {
+                let value = "x".repeat(length.parse()?);
+                let set = |made: Adjustment, n| made.env(format!("V{n}"), value.as_str());
+                Ok((0..count.parse::<u32>()?).fold(Adjustment::new(), set))
+            }
             ["tell", reason] => {
                 events::emit(of, events::Severity::Warning, reason, "as asked")?;
                 Ok(Adjustment::new())
             }
             _ => bail!("no such thing: {thing}"),
         }
+    }
+
+    fn call(&self, words: &[&str], of: &str) -> Result<String> {
+        let own = |word: &&str| if *word == "$own" { of.to_owned() } else { (*word).to_owned() };
+        let arguments: Vec<String> = words.iter().skip(1).map(own).collect();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        calls::call(words.first().copied().unwrap_or_default(), &arguments)
     }
 }
 
@@ -102,19 +135,19 @@ impl Plugin for Probe {
     }
 
     fn pre_create_container(&mut self, _: &Pod, container: &Container) -> Result<Adjustment> {
-        self.hook("pre-create-container", &container.id)
+        self.container("pre-create-container", container)
     }
 
     fn post_create_container(&mut self, _: &Pod, container: &Container) -> Result<()> {
-        self.hook("post-create-container", &container.id).map(drop)
+        self.container("post-create-container", container).map(drop)
     }
 
     fn pre_start_container(&mut self, _: &Pod, container: &Container) -> Result<()> {
-        self.hook("pre-start-container", &container.id).map(drop)
+        self.container("pre-start-container", container).map(drop)
     }
 
     fn post_start_container(&mut self, _: &Pod, container: &Container) -> Result<()> {
-        self.hook("post-start-container", &container.id).map(drop)
+        self.container("post-start-container", container).map(drop)
     }
 
     fn update_container(
@@ -123,24 +156,24 @@ impl Plugin for Probe {
         container: &Container,
         _: &Resources,
     ) -> Result<ResourceChange> {
-        let made = self.hook("update-container", &container.id)?;
+        let made = self.container("update-container", container)?;
         Ok(made.resources.unwrap_or_default())
     }
 
     fn post_update_container(&mut self, _: &Pod, container: &Container) -> Result<()> {
-        self.hook("post-update-container", &container.id).map(drop)
+        self.container("post-update-container", container).map(drop)
     }
 
     fn pre_stop_container(&mut self, _: &Pod, container: &Container) -> Result<()> {
-        self.hook("pre-stop-container", &container.id).map(drop)
+        self.container("pre-stop-container", container).map(drop)
     }
 
     fn post_stop_container(&mut self, _: &Pod, container: &Container) -> Result<Vec<Update>> {
-        self.hook("post-stop-container", &container.id).map(|_| Vec::new())
+        self.container("post-stop-container", container).map(|_| Vec::new())
     }
 
     fn remove_container(&mut self, _: &Pod, container: &Container) -> Result<()> {
-        self.hook("remove-container", &container.id).map(drop)
+        self.container("remove-container", container).map(drop)
     }
 
     fn container_exited(&mut self, _: &Pod, container: &Container) -> Result<Vec<Update>> {
@@ -153,20 +186,21 @@ impl Plugin for Probe {
     }
 
     fn validate_container(&mut self, _: &Pod, container: &Container, _: &[String]) -> Result<()> {
-        self.hook("validate-container", &container.id).map(drop)
+        self.container("validate-container", container).map(drop)
     }
 }
 
 plugin!(
     Probe,
-    functions: ["kv", "cpu", "containers", "events"],
+    functions: ["kv", "cpu", "memory", "pods", "containers", "events"],
     fields: [
         "env",
         "args",
         "annotations",
         "rlimits",
-        "resources.cpuset-cpus",
-        "resources.memory-limit",
+        "mounts",
+        "resources",
+        "updates",
     ],
     namespaces: ["*"],
 );
