@@ -5,6 +5,7 @@
 
 use crate::support;
 
+mod everywhere;
 pub mod kit;
 
 use std::collections::BTreeSet;

@@ -11,7 +11,7 @@ use wasmpod::proto::cri;
 use crate::support;
 use kit::{WAIT, call, get, pod, post, serve};
 
-mod kit;
+pub mod kit;
 mod outgoing;
 
 #[tokio::test]

@@ -81,7 +81,7 @@ impl Terminal {
         let (over, is_over) = oneshot::channel();
         let own = self.clone();
         std::thread::Builder::new()
-            .name("t-screen".to_owned())
+            .name(control.thread_name('t'))
             .spawn(move || {
                 control.adopt();
                 drop(control);

@@ -174,6 +174,7 @@ impl Daemon {
             let metadata = config.metadata.clone().unwrap_or_default();
             let folder = self.logs().join(format!("{}_{}", metadata.name, metadata.uid));
             fs::create_dir_all(&folder).unwrap();
+            self.user.own_folder(&folder);
             config.log_directory = folder.display().to_string();
         }
         let request = cri::RunPodSandboxRequest {

@@ -41,6 +41,13 @@ impl User {
         Self { uid: Some(UID), program }
     }
 
+    /// Gives it a folder that the tests made.
+    pub fn own_folder(&self, folder: &Path) {
+        if let Some(uid) = self.uid {
+            chown(folder, Some(uid), Some(uid)).unwrap();
+        }
+    }
+
     /// The uid that its processes have.
     pub fn uid(&self) -> u32 {
         self.uid.unwrap_or_else(|| rustix::process::geteuid().as_raw())

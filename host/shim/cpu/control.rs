@@ -20,6 +20,7 @@ use crate::model::ids::ContainerId;
 use crate::shim::kill::{Kill, Killed};
 use crate::shim::lock;
 use crate::shim::pinning::Pinning;
+use crate::shim::sandbox::thread_name;
 
 /// What a container is to have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -124,6 +125,11 @@ impl Control {
         let cpus = Arc::new(Pinning::new(None));
         let means = Means::new(CpuControl::Epoch, engines);
         Self::new((ContainerId::random(), cpus), &Processor::default(), means)
+    }
+
+    /// A name for one of its threads, by what the thread is.
+    pub fn thread_name(&self, what: char) -> String {
+        thread_name(what, self.id.as_str())
     }
 
     /// Makes the calling thread one of the container's until the returned value is dropped on it.

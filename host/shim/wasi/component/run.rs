@@ -13,7 +13,7 @@ use super::state::{Shared, State};
 use crate::shim::cpu::Control;
 use crate::shim::guest::{self, CALL_COPY, Context, Ended, Stdin};
 
-/// How long the thread for name look-ups stays; it holds the pod's namespaces meanwhile.
+/// How long a thread for a call that blocks stays; it holds the pod's namespaces meanwhile.
 const HELPER_STAY: Duration = Duration::from_millis(100);
 
 /// Where a guest's call failed.
@@ -42,8 +42,8 @@ where
             ended = guest(linked.pre.engine(), context, call) => ended,
         }
     });
-    // Only a name look-up can still run on a thread of the runtime's; it holds nothing of the
-    // container's and is not waited for.
+    // What blocks on a thread of the runtime's holds nothing of the container's and is not waited
+    // for.
     runtime.shutdown_background();
     ended
 }
@@ -111,6 +111,7 @@ enum Watch {
 fn runtime(watch: Watch, control: &Arc<Control>) -> std::io::Result<Runtime> {
     let mut builder = Builder::new_current_thread();
     builder.enable_time().max_blocking_threads(1).thread_keep_alive(HELPER_STAY);
+    builder.thread_name(control.thread_name('b'));
     let control = control.clone();
     builder.on_thread_start(move || control.adopt());
     if watch == Watch::Descriptors {

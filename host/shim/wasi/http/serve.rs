@@ -94,7 +94,7 @@ pub fn run(program: &Runs<'_>, mut context: Context) -> Ended {
 /// What each of a service's threads waits in.
 pub fn runtime(control: &Arc<Control>) -> std::io::Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().max_blocking_threads(1);
+    builder.enable_all().max_blocking_threads(1).thread_name(control.thread_name('b'));
     let control = control.clone();
     builder.on_thread_start(move || control.adopt());
     builder.build()
