@@ -18,6 +18,7 @@ mod plugin;
 mod processors;
 mod replies;
 mod report;
+mod thread;
 mod topology;
 pub mod trial;
 

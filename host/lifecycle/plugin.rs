@@ -1,7 +1,6 @@
-//! One plugin: its thread with its Store, its queue, and what becomes of it when it fails. Its
+//! One plugin: how it is, how it is asked, and what becomes of it when it fails. Its
 //! supervisor loads it, begins it anew after a trap, and puts a changed file in its place.
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use super::load::{Loaded, Loader};
 use super::lock;
 use super::manifest::Grants;
 use super::report::{Past, Report, State, names};
+use super::thread::{Job, run, serve};
 use crate::config::{FailPolicy, PluginConfig};
 use crate::error::{Error, Result};
 use crate::image::ImageStore;
@@ -26,10 +26,6 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 /// How long after its deadline a spinning guest is ended.
 const SLACK: Duration = Duration::from_millis(1);
-
-/// What a thread does next; false when its instance is no good any more.
-type Job = Box<dyn for<'a> FnOnce(&'a mut Instance) -> Turn<'a> + Send>;
-type Turn<'a> = Pin<Box<dyn Future<Output = bool> + 'a>>;
 
 /// How a plugin is.
 #[derive(Clone, Debug)]
@@ -377,21 +373,6 @@ fn said<T>(hook: &str, called: Result<Result<T, String>, Miss>) -> Result<T, Str
         Err(Miss::Late) => Err(format!("{hook} gave no answer in time")),
         Err(Miss::Trapped(why)) => Err(format!("{hook} broke down: {why}")),
         Err(Miss::Gone) => Err(format!("{hook} could not be asked")),
-    }
-}
-
-/// A plugin's thread waits in this.
-fn run(work: impl Future<Output = ()>) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    runtime.block_on(work);
-    Ok(())
-}
-
-async fn serve(mut instance: Instance, mut queue: mpsc::UnboundedReceiver<Job>) {
-    while let Some(job) = queue.recv().await {
-        if !job(&mut instance).await {
-            return;
-        }
     }
 }
 
