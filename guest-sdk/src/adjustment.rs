@@ -58,6 +58,20 @@ impl ResourceChange {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// The fields that it touches, as a manifest names them.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &'static str> {
+        let all = [
+            ("resources.cpu-period", self.cpu_period.is_some()),
+            ("resources.cpu-quota", self.cpu_quota.is_some()),
+            ("resources.cpu-shares", self.cpu_shares.is_some()),
+            ("resources.memory-limit", self.memory_limit.is_some()),
+            ("resources.cpuset-cpus", self.cpuset_cpus.is_some()),
+            ("resources.cpuset-mems", self.cpuset_mems.is_some()),
+        ];
+        all.into_iter().filter(|(_, is_touched)| *is_touched).map(|(field, _)| field)
+    }
 }
 
 /// A change of a container's resources.

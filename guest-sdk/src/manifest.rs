@@ -172,6 +172,27 @@ macro_rules! __manifest {
             );)+
         };
 
+        #[cfg(not(target_family = "wasm"))]
+        const _: () = {
+            // Linkers put what is in these sections where it is called before `main`.
+            #[used]
+            #[cfg_attr(
+                not(any(target_vendor = "apple", windows)),
+                unsafe(link_section = ".init_array")
+            )]
+            #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__mod_init_func"))]
+            #[cfg_attr(windows, unsafe(link_section = ".CRT$XCU"))]
+            static REGISTER: extern "C" fn() = register;
+            extern "C" fn register() {
+                static ASKED: $crate::testing::asked::Asked = $crate::testing::asked::Asked::new(
+                    &[$($function),*],
+                    &[$($field),*],
+                    &[$($namespace),+],
+                );
+                ASKED.register();
+            }
+        };
+
         #[cfg(target_family = "wasm")]
         const _: () = {
             const TEXT: &str = concat!(

@@ -134,8 +134,7 @@ mod tests {
 
     #[test]
     fn exclusive_cpus_of_others_are_left_alone() {
-        let _node = machine();
-        cpu::allocate("other", &"2,6".parse().unwrap()).unwrap();
+        let _node = machine().allocated("other", "2,6".parse().unwrap());
         let pod = testing::pod("db").with_annotation(NODE, "1");
         assert_eq!(create(&mut NumaAffinity::default(), &pod), Ok(on("3,7", 1)));
     }

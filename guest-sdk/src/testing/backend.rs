@@ -1,5 +1,6 @@
 //! The host functions, answered by this thread's node with the errors that a daemon would have.
 
+use super::asked;
 use super::node::{Event, Exited, State, with};
 use crate::{Container, CpuSet, Pod, ResourceChange, Result, Update, bail};
 
@@ -10,8 +11,21 @@ fn unknown<T>(id: &str) -> Result<T> {
     bail!("container {id} not found")
 }
 
+/// Whether the plugin wants to see what is of a pod.
+fn sees(state: &State, pod_id: &str) -> bool {
+    let pod = state.pods.iter().find(|pod| pod.id == pod_id);
+    pod.is_none_or(|pod| asked::sees(&pod.namespace))
+}
+
+/// A container that the plugin wants to see.
+fn seen<'a>(state: &'a mut State, id: &str) -> Option<&'a mut Container> {
+    let at = state.containers.iter().position(|container| container.id == id)?;
+    let is_seen = sees(state, &state.containers[at].pod_id);
+    state.containers.get_mut(at).filter(|_| is_seen)
+}
+
 fn running<'a>(state: &'a mut State, id: &str) -> Result<&'a mut Container> {
-    match state.containers.iter_mut().find(|container| container.id == id) {
+    match seen(state, id) {
         Some(container) if container.state == crate::ContainerState::Running => Ok(container),
         Some(container) => {
             let state = format!("{:?}", container.state).to_lowercase();
@@ -42,10 +56,12 @@ pub mod cpu {
     use crate::cpu::{Placement, Topology};
 
     pub fn topology() -> Topology {
+        asked::function("cpu.topology");
         with(|state| state.topology.clone())
     }
 
     pub fn shared_pool() -> Result<CpuSet> {
+        asked::function("cpu.shared-pool");
         with(|state| {
             let taken = |pool: CpuSet, cpus: &CpuSet| pool.difference(cpus);
             Ok(state.allocations.values().fold(state.realm.clone(), taken))
@@ -53,8 +69,14 @@ pub mod cpu {
     }
 
     pub fn allocate(container_id: &str, cpus: &CpuSet) -> Result<()> {
+        asked::function("cpu.allocate");
+        asked::field("resources.cpuset-cpus");
         with(|state| {
             check(state, cpus)?;
+            let is_known = state.containers.iter().any(|known| known.id == container_id);
+            if is_known && seen(state, container_id).is_none() {
+                return unknown(container_id);
+            }
             for (owner, owned) in &state.allocations {
                 let both = owned.intersection(cpus);
                 if let Some(cpu) = both.iter().next().filter(|_| owner != container_id) {
@@ -70,6 +92,7 @@ pub mod cpu {
     }
 
     pub fn release(container_id: &str) -> Result<()> {
+        asked::function("cpu.release");
         with(|state| {
             state.allocations.remove(container_id);
             Ok(())
@@ -77,10 +100,13 @@ pub mod cpu {
     }
 
     pub fn allocations() -> BTreeMap<String, CpuSet> {
+        asked::function("cpu.allocations");
         with(|state| state.allocations.clone())
     }
 
     pub fn pin(container_id: &str, cpus: &CpuSet) -> Result<()> {
+        asked::function("cpu.pin");
+        asked::field("resources.cpuset-cpus");
         with(|state| {
             check(state, cpus)?;
             running(state, container_id)?.resources.cpuset_cpus = cpus.clone();
@@ -90,6 +116,7 @@ pub mod cpu {
     }
 
     pub fn ran_on(container_id: &str) -> Result<Placement> {
+        asked::function("cpu.ran-on");
         with(|state| {
             let realm = state.realm.clone();
             let set = running(state, container_id)?.resources.cpuset_cpus.clone();
@@ -104,10 +131,13 @@ pub mod memory {
     use crate::memory::Node;
 
     pub fn nodes() -> Vec<Node> {
+        asked::function("memory.nodes");
         with(|state| state.memory.clone())
     }
 
     pub fn set_mems(container_id: &str, nodes: &CpuSet) -> Result<()> {
+        asked::function("memory.set-mems");
+        asked::field("resources.cpuset-mems");
         with(|state| {
             let known: CpuSet = state.memory.iter().map(|node| node.id).collect();
             let foreign = nodes.difference(&known);
@@ -124,12 +154,18 @@ pub mod memory {
 pub mod pods {
     use super::*;
 
+    fn all(state: &State) -> impl Iterator<Item = &Pod> {
+        state.pods.iter().filter(|pod| asked::sees(&pod.namespace))
+    }
+
     pub fn list() -> Vec<Pod> {
-        with(|state| state.pods.clone())
+        asked::function("pods.list");
+        with(|state| all(state).cloned().collect())
     }
 
     pub fn get(id: &str) -> Option<Pod> {
-        with(|state| state.pods.iter().find(|pod| pod.id == id).cloned())
+        asked::function("pods.get");
+        with(|state| all(state).find(|pod| pod.id == id).cloned())
     }
 }
 
@@ -138,15 +174,23 @@ pub mod containers {
     use crate::containers::Usage;
 
     pub fn list(pod_id: Option<&str>) -> Vec<Container> {
-        let wanted = |container: &&Container| pod_id.is_none_or(|pod| container.pod_id == pod);
-        with(|state| state.containers.iter().filter(wanted).cloned().collect())
+        asked::function("containers.list");
+        with(|state| {
+            let wanted = |container: &&Container| {
+                pod_id.is_none_or(|pod| container.pod_id == pod) && sees(state, &container.pod_id)
+            };
+            state.containers.iter().filter(wanted).cloned().collect()
+        })
     }
 
     pub fn get(id: &str) -> Option<Container> {
-        with(|state| state.containers.iter().find(|container| container.id == id).cloned())
+        asked::function("containers.get");
+        with(|state| seen(state, id).cloned())
     }
 
     pub fn update(updates: &[Update]) -> Result<()> {
+        asked::function("containers.update");
+        updates.iter().flat_map(|update| update.change.fields()).for_each(asked::field);
         for update in updates {
             match with(|state| change(state, update)) {
                 Err(error) if !update.ignore_failure => return Err(error),
@@ -161,9 +205,7 @@ pub mod containers {
             check(state, cpus)?;
         }
         let id = &update.container_id;
-        let Some(container) = state.containers.iter_mut().find(|known| known.id == *id) else {
-            return unknown(id);
-        };
+        let Some(container) = seen(state, id) else { return unknown(id) };
         let (resources, wanted) = (&mut container.resources, update.change.clone());
         let set = |field: &mut i64, value: Option<i64>| *field = value.unwrap_or(*field);
         set(&mut resources.cpu_period, wanted.cpu_period);
@@ -177,6 +219,7 @@ pub mod containers {
     }
 
     pub fn stats(id: &str) -> Result<Usage> {
+        asked::function("containers.stats");
         with(|state| {
             running(state, id)?;
             Ok(state.usage.get(id).copied().unwrap_or_default())
@@ -189,6 +232,7 @@ pub mod events {
     use crate::events::Severity;
 
     pub fn emit(id: &str, severity: Severity, reason: &str, message: &str) -> Result<()> {
+        asked::function("events.emit");
         let word = |c: char| c.is_ascii_alphanumeric();
         if reason.is_empty() || reason.len() > 128 || !reason.chars().all(word) {
             bail!("reason {reason:?} is not one word of at most 128 letters and digits");
@@ -197,8 +241,8 @@ pub mod events {
             bail!("the event's message has {} bytes, at most 1024 are possible", message.len());
         }
         with(|state| {
-            let pod = state.pods.iter().any(|pod| pod.id == id);
-            if !pod && !state.containers.iter().any(|container| container.id == id) {
+            let is_pod = state.pods.iter().any(|pod| pod.id == id) && sees(state, id);
+            if !is_pod && seen(state, id).is_none() {
                 bail!("there is no pod or container {id}");
             }
             if state.events.len() >= 100 {
@@ -259,11 +303,13 @@ pub mod kv {
     }
 
     pub fn get(key: &str) -> Result<Option<Vec<u8>>> {
+        asked::function("kv.get");
         check(key)?;
         with(|state| Ok(state.kv.get(key).cloned()))
     }
 
     pub fn set(key: &str, value: &[u8]) -> Result<()> {
+        asked::function("kv.set");
         check(key)?;
         if value.len() > VALUE {
             bail!("a value of {} bytes: at most {VALUE} are taken", value.len());
@@ -280,12 +326,14 @@ pub mod kv {
     }
 
     pub fn delete(key: &str) -> Result<()> {
+        asked::function("kv.delete");
         check(key)?;
         with(|state| state.kv.remove(key));
         Ok(())
     }
 
     pub fn keys(prefix: &str) -> Result<Vec<String>> {
+        asked::function("kv.keys");
         let begins = |key: &&String| key.starts_with(prefix);
         with(|state| Ok(state.kv.keys().filter(begins).cloned().collect()))
     }

@@ -1,7 +1,8 @@
 //! A fake node for a plugin's unit tests: the host functions answer from it, and what they did is
-//! read from it. There is one for each thread, so tests run side by side.
+//! read from it. There is one for each thread, so tests run side by side. A test fails where a plugin
+//! uses what its macro does not ask for.
 //!
-//! ```
+//! ```standalone_crate
 //! use wasmpod_guest::{CpuSet, cpu, testing};
 //!
 //! let pod = testing::pod("web");
@@ -12,6 +13,8 @@
 //! assert_eq!(cpu::shared_pool().unwrap().to_string(), "0,2-4,6-7");
 //! ```
 
+#[doc(hidden)]
+pub mod asked;
 pub(crate) mod backend;
 mod fixtures;
 mod node;

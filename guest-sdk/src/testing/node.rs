@@ -101,7 +101,7 @@ impl Node {
 
     /// One socket and NUMA node; two threads to a core where the number is even.
     pub fn cpus(self, count: u32) -> Self {
-        let threads = if count % 2 == 0 { 2 } else { 1 };
+        let threads = if count.is_multiple_of(2) { 2 } else { 1 };
         self.machine(Machine {
             sockets: 1,
             nodes_of_a_socket: 1,
@@ -159,6 +159,13 @@ impl Node {
         self.set(|state| {
             state.containers.retain(|known| known.id != container.id);
             state.containers.push(container.clone());
+        })
+    }
+
+    /// Another plugin has allocated these to a container.
+    pub fn allocated(self, container_id: &str, cpus: CpuSet) -> Self {
+        self.set(|state| {
+            state.allocations.insert(container_id.to_owned(), cpus);
         })
     }
 

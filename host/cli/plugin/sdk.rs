@@ -27,6 +27,7 @@ files![
     "src/plugin.rs",
     "src/pods.rs",
     "src/settings.rs",
+    "src/testing/asked.rs",
     "src/testing/backend.rs",
     "src/testing/fixtures.rs",
     "src/testing/mod.rs",
@@ -56,8 +57,9 @@ mod tests {
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
-                if path.is_dir() && !path.ends_with("target") {
-                    folders.push(path);
+                let is_own = !path.ends_with("target") && !path.ends_with("tests");
+                if path.is_dir() {
+                    folders.extend(is_own.then_some(path));
                 } else if path.is_file() && !path.ends_with("Cargo.lock") {
                     let name = path.strip_prefix(&root).unwrap();
                     found.push(name.to_str().unwrap().to_owned());
