@@ -13,3 +13,4 @@ mod own;
 mod realms;
 mod shown;
 mod this;
+mod traps;

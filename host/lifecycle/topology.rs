@@ -3,16 +3,31 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use super::bindings::{cpu, memory};
+use super::lock;
 use crate::model::cpuset::CpuSet;
 
 const CPUS: &str = "/sys/devices/system/cpu";
 const NODES: &str = "/sys/devices/system/node";
 
+/// For how long the machine is taken to have the same CPUs: plugins ask at every container.
+const STEADY: Duration = Duration::from_secs(1);
+
 /// The CPUs that are online.
 pub fn online() -> CpuSet {
-    online_in(Path::new(CPUS))
+    static SEEN: Mutex<Option<(Instant, CpuSet)>> = Mutex::new(None);
+    let mut seen = lock(&SEEN);
+    match &*seen {
+        Some((since, cpus)) if since.elapsed() < STEADY => cpus.clone(),
+        _ => {
+            let cpus = online_in(Path::new(CPUS));
+            *seen = Some((Instant::now(), cpus.clone()));
+            cpus
+        }
+    }
 }
 
 fn online_in(cpus: &Path) -> CpuSet {

@@ -3,6 +3,7 @@
 //! it. Every hook that is called is noted in the log and, where `kv` is set, in its state.
 
 mod calls;
+mod garbage;
 
 use std::collections::BTreeMap;
 
@@ -47,6 +48,7 @@ impl Probe {
                 self.held.push(vec![1; 1 << 20]);
             },
             ["trap"] => panic!("as asked in {name}"),
+            ["garbage", what] => Ok(garbage::of(what)),
             ["refuse", ..] => bail!("{}", words[1..].join(" ")),
             ["env", variable, value] => Ok(Adjustment::new().env(variable, value)),
             ["unset", variable] => Ok(Adjustment::new().without_env(variable)),
