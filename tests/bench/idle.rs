@@ -131,7 +131,7 @@ pub fn ticks(daemon: &Daemon) -> u64 {
 }
 
 /// Hundredths of a second of CPU time, its threads' included.
-pub fn ticks_of(pid: u32) -> u64 {
+fn ticks_of(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields: Vec<&str> = text.rsplit(')').next().unwrap().split_whitespace().collect();
     [11, 12].iter().map(|place| fields.get(*place).map_or(0, |text| text.parse().unwrap())).sum()
