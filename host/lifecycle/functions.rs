@@ -69,7 +69,7 @@ impl View {
     pub fn reaches(&self, pod: &SandboxId, namespace: &str) -> bool {
         match &self.only {
             Some(only) => only == pod,
-            None => self.shared.config.sees(namespace),
+            None => self.shared.config.sees(namespace) && self.grants.sees(namespace),
         }
     }
 

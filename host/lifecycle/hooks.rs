@@ -78,7 +78,7 @@ impl Chain {
                     }
                 })
             });
-            link.plugin.ask(hook, wants, call).await?;
+            link.ask(sandbox, (hook, wants), call).await?;
         }
         Ok(())
     }
@@ -117,7 +117,7 @@ impl Chain {
                     }
                 })
             });
-            link.plugin.ask(hook, wants, call).await?;
+            link.ask(sandbox, (hook, wants), call).await?;
         }
         self.step_own(step, sandbox, container).await
     }
@@ -139,8 +139,9 @@ impl Chain {
                     hooks.call_pre_create_container(store, &pod, &container).await
                 })
             });
-            let asked =
-                link.plugin.ask("pre-create-container", Hooks::PRE_CREATE_CONTAINER, call).await?;
+            let asked = link
+                .ask(sandbox, ("pre-create-container", Hooks::PRE_CREATE_CONTAINER), call)
+                .await?;
             let Some((mut adjustment, seat)) = asked else { continue };
             let wanted = adjustment.updates.clone();
             let name = &link.plugin.name;
@@ -192,7 +193,7 @@ impl Chain {
                     hooks.call_validate_container(store, &pod, &container, &by).await
                 })
             });
-            link.plugin.ask("validate-container", Hooks::VALIDATE_CONTAINER, call).await?;
+            link.ask(sandbox, ("validate-container", Hooks::VALIDATE_CONTAINER), call).await?;
         }
         Ok(())
     }
@@ -236,7 +237,8 @@ impl Chain {
                     hooks.call_update_container(store, &pod, &seen, &asked).await
                 })
             });
-            let answer = link.plugin.ask("update-container", Hooks::UPDATE_CONTAINER, call).await?;
+            let answer =
+                link.ask(sandbox, ("update-container", Hooks::UPDATE_CONTAINER), call).await?;
             let Some((change, seat)) = answer else { continue };
             match updating.apply(&link.plugin.name, &seat.grants, &change) {
                 Ok(()) => {}
@@ -266,7 +268,7 @@ impl Chain {
                         .await
                 })
             });
-            link.plugin.ask("update-pod-sandbox", Hooks::UPDATE_POD_SANDBOX, call).await?;
+            link.ask(sandbox, ("update-pod-sandbox", Hooks::UPDATE_POD_SANDBOX), call).await?;
         }
         Ok(())
     }
@@ -302,7 +304,7 @@ impl Chain {
                 }
             })
         });
-        match link.plugin.ask(name, wants, call).await? {
+        match link.ask(sandbox, (name, wants), call).await? {
             Some((updates, seat)) => link.view(&seat).apply(updates).await,
             None => Ok(()),
         }
@@ -326,7 +328,7 @@ impl Link {
                 hooks.call_image_pulled(store, &image).await
             })
         });
-        self.plugin.ask("image-pulled", Hooks::IMAGE_PULLED, call).await.map(drop)
+        self.plugin.ask(("image-pulled", Hooks::IMAGE_PULLED, None), call).await.map(drop)
     }
 }
 

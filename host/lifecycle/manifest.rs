@@ -42,12 +42,14 @@ impl Manifest {
 #[derive(Clone, Debug)]
 pub struct Grants {
     fields: Vec<String>,
+    /// Empty: whose pods it sees is the configuration's alone to say.
+    namespaces: Vec<String>,
 }
 
 impl Grants {
     /// To change these fields.
     pub fn of(fields: Vec<String>) -> Self {
-        Self { fields }
+        Self { fields, namespaces: Vec::new() }
     }
 
     /// The error names what was asked for or is imported, and not granted.
@@ -80,7 +82,13 @@ impl Grants {
                  plugin's namespaces"
             )));
         }
-        Ok(Self { fields: manifest.fields.clone() })
+        Ok(Self { fields: manifest.fields.clone(), namespaces: manifest.namespaces.clone() })
+    }
+
+    /// Whether it asked for the pods of a namespace.
+    pub fn sees(&self, namespace: &str) -> bool {
+        let mut asked = self.namespaces.iter();
+        self.namespaces.is_empty() || asked.any(|asked| asked == "*" || asked == namespace)
     }
 
     /// Whether it may change a field, such as "resources.cpuset-cpus".

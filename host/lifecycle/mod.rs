@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use claims::{Claims, Coming};
 use functions::Shared;
+use instance::{Answering, Instance};
 use kv::Keys;
 use load::Loader;
 use plugin::Plugin;
@@ -141,7 +142,7 @@ impl Chain {
     ) -> impl Iterator<Item = &'a Link> {
         let namespace = &sandbox.config.name.namespace;
         let sees = move |link: &&Link| link.shared.config.sees(namespace);
-        self.links.iter().filter(sees).filter(move |link| !link.plugin.is_deaf(wants))
+        self.links.iter().filter(sees).filter(move |link| !link.plugin.is_deaf(wants, namespace))
     }
 
     fn expect(&self, sandbox: &Sandbox, id: &str) {
@@ -170,6 +171,17 @@ impl Link {
                 Ok(())
             }
         }
+    }
+
+    /// As [`Plugin::ask`], of what happens in a pod.
+    async fn ask<T: Send + 'static>(
+        &self,
+        sandbox: &Sandbox,
+        (hook, wants): (&'static str, bindings::types::Hooks),
+        call: impl for<'a> FnOnce(&'a mut Instance) -> Answering<'a, Result<T, String>> + Send + 'static,
+    ) -> Result<Option<(T, Arc<plugin::Seat>)>> {
+        let namespace = Some(sandbox.config.name.namespace.as_str());
+        self.plugin.ask((hook, wants, namespace), call).await
     }
 
     fn view(&self, seat: &plugin::Seat) -> View {

@@ -98,17 +98,19 @@ impl Plugin {
         }
     }
 
-    /// Whether it is known not to want a hook: then nothing has to be made ready for it.
-    pub fn is_deaf(&self, wants: wit::Hooks) -> bool {
-        matches!(&*self.standing.borrow(), Standing::Ready(seat) if !seat.wanted.contains(wants))
+    /// Whether it is known not to want a hook, or a namespace's pods: then nothing has to be made
+    /// ready for it.
+    pub fn is_deaf(&self, wants: wit::Hooks, namespace: &str) -> bool {
+        let Standing::Ready(seat) = &*self.standing.borrow() else { return false };
+        !seat.wanted.contains(wants) || !seat.grants.sees(namespace)
     }
 
-    /// Asks a hook that `wants` finds among those it wants. `None`: it does not want this one, or
-    /// could not be asked and its fail policy is open. Errors name the plugin.
+    /// Asks a hook that `wants` finds among those it wants, of a namespace's pods. `None`: it does
+    /// not want this one, does not see the namespace, or could not be asked and its fail policy is
+    /// open. Errors name the plugin.
     pub async fn ask<T: Send + 'static>(
         &self,
-        hook: &'static str,
-        wants: wit::Hooks,
+        (hook, wants, namespace): (&'static str, wit::Hooks, Option<&str>),
         call: impl for<'a> FnOnce(&'a mut Instance) -> Answering<'a, Result<T, String>> + Send + 'static,
     ) -> Result<Option<(T, Arc<Seat>)>> {
         let deadline = Instant::now() + self.config.deadline();
@@ -120,7 +122,8 @@ impl Plugin {
             Ok(Err(why)) => return self.missing(hook, &format!("is not there: {why}")),
             Err(_) => return self.missing(hook, "is still starting"),
         };
-        if !seat.wanted.contains(wants) {
+        let is_hidden = namespace.is_some_and(|namespace| !seat.grants.sees(namespace));
+        if is_hidden || !seat.wanted.contains(wants) {
             return Ok(None);
         }
         match self.call(&seat, deadline, call).await {
