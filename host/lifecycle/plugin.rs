@@ -291,13 +291,17 @@ impl Plugin {
         let thread = std::thread::Builder::new().name(format!("plugin {}", self.name));
         let spawned = thread.stack_size(crate::engine::THREAD_STACK).spawn(move || {
             let ran = run(async {
-                match Instance::new(&engine, &component, (view, memory, deadline)).await {
-                    Ok(instance) => {
+                let begun = Instance::new(&engine, &component, (view, memory, deadline));
+                match tokio::time::timeout_at(deadline.into(), begun).await {
+                    Ok(Ok(instance)) => {
                         let _ = made.send(Ok(()));
                         serve(instance, queue).await;
                     }
-                    Err(error) => {
+                    Ok(Err(error)) => {
                         let _ = made.send(Err(error.to_string()));
+                    }
+                    Err(_) => {
+                        let _ = made.send(Err("it took too long to begin".to_owned()));
                     }
                 }
             });

@@ -1,5 +1,6 @@
-//! One hook of one plugin, or of a pod's own hooks, asked once and without a daemon: the chain itself, with a single plugin
-//! and a node that is a fixture. For `wasmpod plugin run`. Nothing of it stays on the machine.
+//! One hook of one plugin, or of a pod's own hooks, asked once and without a daemon: the chain
+//! itself, with a single plugin and a node that is a fixture. For `wasmpod plugin run`. Nothing of
+//! it stays on the machine.
 
 mod containers;
 mod fixture;

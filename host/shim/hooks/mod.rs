@@ -121,10 +121,13 @@ impl Home {
         self.store.data_mut().limit(deadline);
         self.store.set_epoch_deadline(1);
         let done = hooks.runtime.block_on(async {
-            if self.instance.is_none() {
-                self.instance = Some(instantiate(&hooks, &mut self.store).await?);
-            }
-            tokio::time::timeout_at(deadline.into(), work(self)).await?
+            let whole = async {
+                if self.instance.is_none() {
+                    self.instance = Some(instantiate(&hooks, &mut self.store).await?);
+                }
+                work(self).await
+            };
+            tokio::time::timeout_at(deadline.into(), whole).await?
         });
         drop(ticking);
         self.hooks = Some(hooks);

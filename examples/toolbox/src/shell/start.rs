@@ -74,8 +74,7 @@ impl Shell {
     fn lines(&mut self) -> u8 {
         let mut text = String::new();
         loop {
-            self.prompt(if text.is_empty() { "PS1" } else { "PS2" });
-            let line = match self.typed() {
+            let line = match self.typed(if text.is_empty() { "PS1" } else { "PS2" }) {
                 Some(line) => line,
                 None => {
                     text.clear();
@@ -119,11 +118,13 @@ impl Shell {
         self.end(Ok(status)).unwrap_or(status)
     }
 
-    /// The next line; `None`: the interrupt key came, which ends no shell at its prompt.
-    fn typed(&self) -> Option<Vec<u8>> {
+    /// The next line, after a prompt; `None`: the interrupt key came, which ends no shell there.
+    fn typed(&self, prompt: &str) -> Option<Vec<u8>> {
         if self.interactive {
+            // First: who sees the prompt may press the key.
             sys::hold_interrupts();
         }
+        self.prompt(prompt);
         let line = self.stream(0).read_line().unwrap_or_default();
         let is_interrupted = self.interactive && sys::release_interrupts();
         (!is_interrupted).then_some(line)
