@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::change::Edit;
-use crate::model::container::{Container, ContainerState};
+use crate::model::container::{Container, ContainerState, Reason};
 use crate::model::sandbox::{Sandbox, SandboxState};
 
 /// News that a slow listener may be behind by; one that is further behind has to look anew.
@@ -84,17 +84,25 @@ fn of_sandbox(old: Option<SandboxState>, new: Option<SandboxState>) -> &'static 
 enum Stage {
     Hidden,
     Created,
+    /// Asked to start.
+    Starting,
     Running,
     Exited,
+    /// Ended, and whether it ever ran is not certain.
+    Failed,
 }
 
 impl Stage {
     fn of(state: &ContainerState) -> Self {
         match state {
             ContainerState::Creating | ContainerState::Removing { .. } => Self::Hidden,
-            ContainerState::Created | ContainerState::Starting => Self::Created,
+            ContainerState::Created => Self::Created,
+            ContainerState::Starting => Self::Starting,
             ContainerState::Running { .. } => Self::Running,
-            ContainerState::Exited { .. } => Self::Exited,
+            ContainerState::Exited { exit, .. } => match exit.reason {
+                Reason::StartError | Reason::Unknown => Self::Failed,
+                _ => Self::Exited,
+            },
         }
     }
 }
@@ -104,10 +112,14 @@ fn of_container(old: Option<Stage>, new: Option<Stage>) -> &'static [Happening] 
         (None, None) => &[],
         (_, None) => &[Happening::Deleted],
         (old, new) if old == new => &[],
+        // The shim never heard of the start.
+        (Some(Stage::Starting), Some(Stage::Created)) => &[],
         (_, Some(Stage::Created)) => &[Happening::Created],
         (_, Some(Stage::Running)) => &[Happening::Started],
-        (_, Some(Stage::Exited)) => &[Happening::Stopped],
-        (_, Some(Stage::Hidden)) => &[],
+        // One that ends at once may be heard of before the answer to its start.
+        (Some(Stage::Starting), Some(Stage::Exited)) => &[Happening::Started, Happening::Stopped],
+        (_, Some(Stage::Exited | Stage::Failed)) => &[Happening::Stopped],
+        (_, Some(Stage::Hidden | Stage::Starting)) => &[],
     }
 }
 
@@ -117,11 +129,18 @@ mod tests {
 
     #[test]
     fn a_life_is_told_step_by_step_and_each_step_once() {
-        use Stage::{Created, Exited, Hidden, Running};
-        let life = [None, Some(Hidden), Some(Created), Some(Created), Some(Running), Some(Exited)];
-        let told: Vec<Happening> =
-            life.windows(2).flat_map(|step| of_container(step[0], step[1])).cloned().collect();
-        assert_eq!(told, [Happening::Created, Happening::Started, Happening::Stopped]);
+        use Stage::{Created, Exited, Failed, Hidden, Running, Starting};
+        let begun = [None, Some(Hidden), Some(Created), Some(Created), Some(Starting)];
+        let told = |rest: &[Stage]| -> Vec<Happening> {
+            let life: Vec<_> =
+                begun.into_iter().chain(rest.iter().copied().map(Option::Some)).collect();
+            life.windows(2).flat_map(|step| of_container(step[0], step[1])).cloned().collect()
+        };
+        let whole = [Happening::Created, Happening::Started, Happening::Stopped];
+        assert_eq!(told(&[Running, Exited]), whole);
+        assert_eq!(told(&[Exited]), whole, "its end was heard of first");
+        assert_eq!(told(&[Created, Starting, Running, Exited]), whole);
+        assert_eq!(told(&[Failed]), [Happening::Created, Happening::Stopped]);
         assert_eq!(of_container(Some(Exited), Some(Hidden)), []);
         assert_eq!(of_container(Some(Hidden), None), [Happening::Deleted]);
     }
