@@ -16,19 +16,24 @@ pub const THREAD_STACK: usize = WASM_STACK + (1 << 20);
 /// 128 TiB, and several of its mappings.
 pub const MOST_MEMORIES: usize = 64;
 
-/// How a program's memories get their first contents. Machine code is made for one way.
+/// What machine code is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Contents {
-    /// The pages of its file, mapped privately: an instance costs what it touches, whatever the
-    /// size of its data, and some calls that stop the process's other threads.
+pub enum Purpose {
+    /// A program whose memories' first contents are pages of its file, mapped privately: an instance
+    /// costs what it touches, whatever the size of its data, and some calls that stop the process's
+    /// other threads.
     Mapped,
-    /// Copied into each new memory, which may be one that an instance before has left.
+    /// A program whose memories' first contents are copied into each new memory, which may be one
+    /// that an instance before has left.
     Copied,
+    /// A plugin of the node, which is called again and again, one call at a time: nothing is kept by
+    /// which several could be under way, and that is half of what a call costs.
+    Plugin,
 }
 
 /// Settings that machine code depends on. Modules run with epoch interruption, so that any
 /// guest can be ended from outside.
-pub fn config(contents: Contents) -> Config {
+pub fn config(purpose: Purpose) -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -38,13 +43,16 @@ pub fn config(contents: Contents) -> Config {
         .wasm_component_model_async(true)
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .native_unwind_info(false)
-        .memory_init_cow(contents == Contents::Mapped);
+        .memory_init_cow(purpose != Purpose::Copied);
+    if purpose == Purpose::Plugin {
+        config.wasm_component_model_async(false).concurrency_support(false);
+    }
     config
 }
 
-/// An engine of mapped contents. The error is wasmtime's own: the host cannot run wasm at all.
+/// An engine for programs whose contents are mapped. The error is wasmtime's own: the host cannot run wasm at all.
 pub fn new() -> wasmtime::Result<Engine> {
-    Engine::new(&config(Contents::Mapped))
+    Engine::new(&config(Purpose::Mapped))
 }
 
 /// The engines of a process that runs programs: each program belongs to one of them.
@@ -66,13 +74,13 @@ impl Engines {
 impl Engines {
     /// As [`config`] alone makes them.
     pub fn plain() -> Self {
-        let engine = |contents| Engine::new(&config(contents)).unwrap();
-        Self { mapped: engine(Contents::Mapped), copied: engine(Contents::Copied) }
+        let engine = |purpose| Engine::new(&config(purpose)).unwrap();
+        Self { mapped: engine(Purpose::Mapped), copied: engine(Purpose::Copied) }
     }
 }
 
 /// Changes with the rule by which programs belong to one engine or the other.
-const RULE: u32 = 1;
+const RULE: u32 = 2;
 
 /// What machine code must have been made under to be loaded: wasmtime's version, settings and the
 /// CPU's features, as 16 hex digits. `engine` is one of mapped contents. Names the cache's folder.

@@ -126,10 +126,10 @@ async fn killed_at_random_moments_it_always_comes_back_true() {
     let image = daemon.import("probe").await;
     let steady = run(&daemon, &image, &["say", "here", "--", "idle"]).await;
     steady.says("here").await;
-    let (made, workers) = clients(&daemon, &image, &[7]);
+    let (made, mut workers) = clients(&daemon, &image, &[7]);
     let mut moments = Moments::new(0);
     for _ in 0..kills {
-        moments.next(Duration::from_millis(400)).await;
+        moments.pass(Duration::from_millis(400), &mut workers).await;
         daemon.restart().await;
         assert_eq!(steady.status().await.unwrap().state(), cri::ContainerState::ContainerRunning);
     }
@@ -158,7 +158,9 @@ async fn shims_killed_at_random_moments_lose_their_pods_and_nothing_else() {
         config.args = ["say", "here", "--", "idle"].map(str::to_owned).to_vec();
         let lost = pod.run(config).await;
         lost.says("here").await;
-        moments.next(Duration::from_millis(300)).await;
+        let ended = lost.exit();
+        let ended = tokio::time::timeout(moments.next(Duration::from_millis(300)), ended).await;
+        assert!(ended.is_err(), "{ended:?}");
         for pid in daemon.shims() {
             let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
             // It may have ended by itself.

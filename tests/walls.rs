@@ -98,6 +98,7 @@ const DIRECTIONS: [(&str, &[&str]); 22] = [
             "cri",
             "error",
             "image",
+            "interface",
             "lifecycle",
             "model",
             "network",

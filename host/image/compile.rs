@@ -2,9 +2,9 @@
 //! in a process of its own, because the compiler meets hostile code here: whatever becomes of
 //! this process, the daemon sees an exit status and a line.
 
-mod contents;
 mod footprint;
 mod proposals;
+mod purpose;
 
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -69,7 +69,7 @@ pub fn run(job: &Job) -> Result<u64> {
 fn precompile(bytes: &[u8]) -> Result<(Vec<u8>, u64)> {
     let form = Kind::of(bytes).wasm("it")?;
     proposals::check(bytes).map_err(Error::Invalid)?;
-    let engine = Engine::new(&engine::config(contents::of(bytes)))
+    let engine = Engine::new(&engine::config(purpose::of(bytes)))
         .map_err(|error| Error::Internal(format!("setting up the compiler: {error:#}")))?;
     let code = match form {
         CodeForm::Module => engine.precompile_module(bytes),

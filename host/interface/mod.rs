@@ -9,7 +9,7 @@ mod store;
 
 pub use asking::ask;
 pub use dialogue::{About, Answer, Ask, Call, Hook};
-pub use imports::{covers, imports};
+pub use imports::{FREE, PACKAGE, VERSION, covers, grants, imports, interface};
 pub use store::{Bounds, Holder, State, brief, link, store};
 
 wasmtime::component::bindgen!({

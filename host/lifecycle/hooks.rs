@@ -1,5 +1,7 @@
 //! The hooks: which plugins are asked, with what, and what becomes of their answers.
 
+use std::sync::Arc;
+
 use super::adjust::{Adjusting, Fault, Updating};
 use super::bindings::types::{self as wit, Hooks};
 use super::bindings::{self, Shown};
@@ -51,22 +53,30 @@ impl Step {
 /// What a chain made of a container that is to be created.
 pub struct Adjusted {
     pub config: ContainerConfig,
-    updates: Vec<Update>,
+    pub updates: Vec<Update>,
 }
 
 /// What somebody wants of other containers, once this one is certain.
-pub(super) struct Update {
+pub struct Update {
     pub by: String,
     pub view: View,
     pub updates: Vec<wit::ContainerUpdate>,
+}
+
+type Both = (Arc<wit::Pod>, Arc<wit::Container>);
+
+/// For all plugins that are asked of it, one after the other.
+fn together(sandbox: &Sandbox, container: wit::Container) -> Both {
+    (Arc::new(bindings::pod(sandbox)), Arc::new(container))
 }
 
 impl Chain {
     /// A pod's step; the first error ends it.
     pub async fn pod(&self, step: Step, sandbox: &Sandbox) -> Result<()> {
         let (hook, wants) = step.hook();
+        let mut seen = None;
         for link in self.of(sandbox, wants) {
-            let pod = bindings::pod(sandbox);
+            let pod = seen.get_or_insert_with(|| Arc::new(bindings::pod(sandbox))).clone();
             let call = asking(move |instance| {
                 Box::pin(async move {
                     let (hooks, store) = instance.parts();
@@ -91,9 +101,10 @@ impl Chain {
         container: &Container,
     ) -> Result<()> {
         let (hook, wants) = step.hook();
+        let mut both = None;
         for link in self.of(sandbox, wants) {
-            let pod = bindings::pod(sandbox);
-            let seen = shown(&link.shared, container);
+            let now = || together(sandbox, shown(&link.shared, container));
+            let (pod, seen) = both.get_or_insert_with(now).clone();
             let call = asking(move |instance| {
                 Box::pin(async move {
                     let (hooks, store) = instance.parts();
@@ -131,8 +142,10 @@ impl Chain {
         if self.concerns(sandbox) {
             self.expect(sandbox, id);
         }
+        let mut both = None;
         for link in self.of(sandbox, Hooks::PRE_CREATE_CONTAINER) {
-            let (pod, container) = (bindings::pod(sandbox), bindings::container(seen));
+            let now = || together(sandbox, bindings::container(seen));
+            let (pod, container) = both.get_or_insert_with(now).clone();
             let call = asking(move |instance| {
                 Box::pin(async move {
                     let (hooks, store) = instance.parts();
@@ -146,14 +159,16 @@ impl Chain {
             let wanted = adjustment.updates.clone();
             let name = &link.plugin.name;
             self.place(name, id, &mut adjustment);
-            let mut made = config.clone();
-            let outcome = Adjusting { plugin: name, grants: &seat.grants, config: &mut made }
+            // Only who may be passed over leaves it as it was.
+            let before = link.is_optional().then(|| config.clone());
+            let outcome = Adjusting { plugin: name, grants: &seat.grants, config: &mut config }
                 .apply(adjustment);
             match outcome {
-                Ok(()) => config = made,
+                Ok(()) => {}
                 Err(Fault::Conflict(error)) => return Err(error),
                 Err(Fault::Own(error)) => {
                     link.pass_over(error)?;
+                    config = before.unwrap_or(config);
                     if self.claims.of(id).is_some_and(|claim| claim.plugin == *name) {
                         self.claims.give_back(id);
                     }
@@ -184,8 +199,10 @@ impl Chain {
     /// Asks whether a container may be created as it is now.
     pub async fn validate(&self, sandbox: &Sandbox, seen: Shown<'_>) -> Result<()> {
         let adjusted = &seen.container.config.adjusted;
+        let mut both = None;
         for link in self.of(sandbox, Hooks::VALIDATE_CONTAINER) {
-            let (pod, container) = (bindings::pod(sandbox), bindings::container(seen));
+            let now = || together(sandbox, bindings::container(seen));
+            let (pod, container) = both.get_or_insert_with(now).clone();
             let by: Vec<String> = adjusted.plugins().into_iter().map(str::to_owned).collect();
             let call = asking(move |instance| {
                 Box::pin(async move {
@@ -199,9 +216,9 @@ impl Chain {
     }
 
     /// The container has a record now: does what was wanted of others.
-    pub async fn created(&self, id: &ContainerId, adjusted: Option<Adjusted>) -> Result<()> {
+    pub async fn created(&self, id: &ContainerId, updates: Vec<Update>) -> Result<()> {
         self.claims.expect(id.as_str(), None);
-        for wanted in adjusted.map(|adjusted| adjusted.updates).unwrap_or_default() {
+        for wanted in updates {
             let (by, done) = (wanted.by, wanted.view.apply(wanted.updates).await);
             done.map_err(|error| Error::Precondition(format!("plugin {by}: {error}")))?;
         }

@@ -3,8 +3,8 @@
 use std::pin::Pin;
 use std::time::Instant;
 
+use wasmtime::Store;
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Engine, Store};
 
 use super::functions::View;
 use crate::error::{Error, Result};
@@ -30,11 +30,11 @@ pub struct Instance {
 
 impl Instance {
     pub async fn new(
-        engine: &Engine,
         component: &Component,
         (view, memory, deadline): (View, u64, Instant),
     ) -> Result<Self> {
         let failed = |error: wasmtime::Error| Error::Precondition(brief(&error));
+        let engine = component.engine();
         let mut linker = Linker::new(engine);
         link(&mut linker).map_err(failed)?;
         let mut store = interface::store(engine, view, Bounds { memory, deadline });

@@ -18,6 +18,7 @@ use super::instance::asking;
 use super::manifest::{Grants, Manifest};
 use super::plugin::{Plugin, Seat};
 use crate::config::PluginConfig;
+use crate::engine::{Purpose, config};
 use crate::error::{Error, Result};
 use crate::image::{CodeForm, ImageStore};
 use crate::interface::imports;
@@ -35,7 +36,7 @@ pub struct Loaded {
 /// Where a plugin comes from and what its instances are given.
 pub struct Loader {
     config: PluginConfig,
-    engine: Engine,
+    engines: [Engine; 2],
     shared: Arc<Shared>,
 }
 
@@ -55,8 +56,8 @@ pub struct Watched {
 }
 
 impl Loader {
-    pub fn new(config: PluginConfig, engine: Engine, shared: Arc<Shared>) -> Self {
-        Self { config, engine, shared }
+    pub fn new(config: PluginConfig, engines: [Engine; 2], shared: Arc<Shared>) -> Self {
+        Self { config, engines, shared }
     }
 
     pub fn view(&self, grants: &Grants) -> View {
@@ -65,8 +66,8 @@ impl Loader {
 
     /// Errors are one clause each, which `the plugin ... failed:` stands before.
     pub async fn load(&self, images: &Arc<ImageStore>) -> Result<Loaded> {
-        let (component, manifest) = compiled(&self.config.path, &self.engine, images).await?;
-        let imported = imports(&component, &self.engine, "node-hooks")?;
+        let (component, manifest) = compiled(&self.config.path, &self.engines, images).await?;
+        let imported = imports(&component, "node-hooks", &manifest.functions)?;
         let grants = Grants::settle(&manifest, &imported, &self.config)?;
         Ok(Loaded { component, grants })
     }
@@ -109,7 +110,7 @@ impl Loader {
 /// The component of a file, compiled by a child, and its manifest.
 pub async fn compiled(
     path: &Path,
-    engine: &Engine,
+    engines: &[Engine],
     images: &Arc<ImageStore>,
 ) -> Result<(Component, Manifest)> {
     let file = path.to_path_buf();
@@ -124,8 +125,8 @@ pub async fn compiled(
             "it is a core module, no component: build it for wasm32-wasip2".to_owned(),
         ));
     }
-    let engine = engine.clone();
-    let mapped = tokio::task::spawn_blocking(move || component(&engine, &code.path, &code.sha256));
+    let engines = engines.to_vec();
+    let mapped = tokio::task::spawn_blocking(move || component(&engines, &code.path, &code.sha256));
     let component = mapped
         .await
         .unwrap_or_else(|_| Err(Error::Internal("loading a plugin panicked".to_owned())))?;
@@ -147,7 +148,13 @@ fn read(path: &Path) -> Result<(Vec<u8>, Manifest)> {
     Ok((wasm, manifest))
 }
 
-fn component(engine: &Engine, file: &Path, sum: &str) -> Result<Component> {
+/// Those of plugins, and of components that are programs too.
+pub fn engines() -> wasmtime::Result<[Engine; 2]> {
+    Ok([Engine::new(&config(Purpose::Plugin))?, Engine::new(&config(Purpose::Mapped))?])
+}
+
+/// Under the one that the code is for.
+fn component(engines: &[Engine], file: &Path, sum: &str) -> Result<Component> {
     let code = fs::read(file).map_err(Error::io(format!("reading {}", file.display())))?;
     if hex::encode(Sha256::digest(&code)) != sum {
         return Err(Error::StaleCode(format!(
@@ -155,10 +162,16 @@ fn component(engine: &Engine, file: &Path, sum: &str) -> Result<Component> {
             file.display()
         )));
     }
-    // SAFETY: the bytes are those whose digest was recorded when the compile child wrote them, and
-    // this is a copy of them.
-    unsafe { Component::deserialize(engine, &code) }
-        .map_err(|error| Error::Internal(format!("machine code cannot be loaded: {error:#}")))
+    let mut refusals = String::new();
+    for engine in engines {
+        // SAFETY: the bytes are those whose digest was recorded when the compile child wrote them,
+        // and this is a copy of them.
+        match unsafe { Component::deserialize(engine, &code) } {
+            Ok(component) => return Ok(component),
+            Err(refusal) => refusals = format!("{refusal:#}"),
+        }
+    }
+    Err(Error::Internal(format!("machine code cannot be loaded: {refusals}")))
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {

@@ -59,11 +59,6 @@ impl Grants {
         config: &PluginConfig,
     ) -> Result<Self> {
         for function in imports {
-            if !covers(&manifest.functions, function) {
-                return Err(Error::Invalid(format!(
-                    "it imports {function}, which its manifest does not ask for"
-                )));
-            }
             if !covers(&config.functions, function) {
                 return Err(Error::Denied(format!(
                     "it needs {function}, which is not granted: add it to the plugin's functions"
@@ -126,9 +121,6 @@ mod tests {
         let grants = said(&["cpu.pin", "kv"], &["env", "resources"], &["a"]).unwrap();
         assert!(grants.field("env") && grants.field("resources.cpuset-cpus"));
         assert!(!grants.field("args") && !grants.field("resources.memory-limit"));
-        let bare = Manifest { functions: texts(&["kv"]), ..manifest.clone() };
-        let error = Grants::settle(&bare, &imports, &config).unwrap_err().to_string();
-        assert!(error.contains("its manifest does not ask for"), "{error}");
     }
 
     #[test]

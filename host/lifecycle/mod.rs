@@ -79,7 +79,7 @@ impl Chain {
         if named.is_empty() {
             return Ok(Self { links: Vec::new(), claims, own });
         }
-        let engine = crate::engine::new()
+        let engines = load::engines()
             .map_err(|error| Error::Internal(format!("plugins cannot run here: {error:#}")))?;
         let folder = config.root.join("plugins");
         std::fs::create_dir_all(&folder)
@@ -95,7 +95,7 @@ impl Chain {
                 handle: tokio::runtime::Handle::current(),
                 told: Mutex::default(),
             });
-            Ok(Link::start(shared, &engine, images))
+            Ok(Link::start(shared, &engines, images))
         };
         let links = named.into_iter().map(begin).collect::<Result<_>>()?;
         Ok(Self { links, claims, own })
@@ -155,11 +155,16 @@ impl Chain {
 }
 
 impl Link {
-    fn start(shared: Arc<Shared>, engine: &Engine, images: &Arc<ImageStore>) -> Self {
-        let plugin = Plugin::new(shared.name.clone(), shared.config.clone(), engine.clone());
-        let loader = Loader::new(shared.config.clone(), engine.clone(), shared.clone());
+    fn start(shared: Arc<Shared>, engines: &[Engine; 2], images: &Arc<ImageStore>) -> Self {
+        let plugin = Plugin::new(shared.name.clone(), shared.config.clone());
+        let loader = Loader::new(shared.config.clone(), engines.clone(), shared.clone());
         let supervisor = tokio::spawn(plugin.clone().supervise(loader, images.clone()));
         Self { plugin, shared, supervisor }
+    }
+
+    /// Whether things go on without it.
+    fn is_optional(&self) -> bool {
+        self.shared.config.fail == FailPolicy::Open
     }
 
     /// What it wants cannot be: the request's error, or nothing, as its fail policy says.

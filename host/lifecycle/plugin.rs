@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use wasmtime::Engine;
 
 use super::bindings::types as wit;
@@ -14,7 +14,7 @@ use super::load::{Loaded, Loader};
 use super::lock;
 use super::manifest::Grants;
 use super::report::{Past, Report, State, names};
-use super::thread::{Job, run, serve};
+use super::thread::{self, Job, Jobs, serve};
 use crate::config::{FailPolicy, PluginConfig};
 use crate::error::{Error, Result};
 use crate::image::ImageStore;
@@ -40,7 +40,8 @@ pub enum Standing {
 /// A plugin that answers.
 #[derive(Debug)]
 pub struct Seat {
-    jobs: mpsc::UnboundedSender<Job>,
+    jobs: Jobs,
+    engine: Engine,
     pub wanted: wit::Hooks,
     pub grants: Grants,
     gone: watch::Receiver<bool>,
@@ -49,7 +50,6 @@ pub struct Seat {
 pub struct Plugin {
     pub name: String,
     pub config: PluginConfig,
-    engine: Engine,
     standing: watch::Sender<Standing>,
     circuit: Mutex<Circuit>,
     past: Mutex<Past>,
@@ -69,10 +69,10 @@ enum Miss {
 }
 
 impl Plugin {
-    pub fn new(name: String, config: PluginConfig, engine: Engine) -> Arc<Self> {
+    pub fn new(name: String, config: PluginConfig) -> Arc<Self> {
         let standing = watch::Sender::new(Standing::Starting);
         let (circuit, past) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { name, config, engine, standing, circuit, past })
+        Arc::new(Self { name, config, standing, circuit, past })
     }
 
     /// What it is and how it is.
@@ -225,7 +225,7 @@ impl Plugin {
                 is_well
             })
         });
-        if seat.jobs.send(job).is_err() {
+        if !seat.jobs.put(job) {
             return Err(Miss::Gone);
         }
         match tokio::time::timeout_at((deadline + SLACK).into(), answered).await {
@@ -233,7 +233,7 @@ impl Plugin {
             Ok(Err(_)) => Err(Miss::Gone),
             Err(_) => {
                 // Wakes a guest that spins, whose time is over now; others go on.
-                self.engine.increment_epoch();
+                seat.engine.increment_epoch();
                 Err(Miss::Late)
             }
         }
@@ -281,32 +281,31 @@ impl Plugin {
 
     /// Starts a thread with the component, and lets it see what there is.
     async fn begin(&self, loader: &Loader, loaded: Loaded) -> Result<Arc<Seat>, String> {
-        let (jobs, queue) = mpsc::unbounded_channel();
+        let (jobs, queue) = thread::queue().map_err(|error| format!("no pipe for it: {error}"))?;
         let (is_gone, gone) = watch::channel(false);
         let deadline = Instant::now() + self.config.deadline();
         let (made, is_made) = oneshot::channel();
-        let (engine, memory, view) =
-            (self.engine.clone(), self.config.memory, loader.view(&loaded.grants));
+        let (memory, view) = (self.config.memory, loader.view(&loaded.grants));
         let component = loaded.component;
+        let engine = component.engine().clone();
         let thread = std::thread::Builder::new().name(format!("plugin {}", self.name));
         let spawned = thread.stack_size(crate::engine::THREAD_STACK).spawn(move || {
-            let ran = run(async {
-                let begun = Instance::new(&engine, &component, (view, memory, deadline));
-                match tokio::time::timeout_at(deadline.into(), begun).await {
-                    Ok(Ok(instance)) => {
-                        let _ = made.send(Ok(()));
-                        serve(instance, queue).await;
-                    }
-                    Ok(Err(error)) => {
-                        let _ = made.send(Err(error.to_string()));
-                    }
-                    Err(_) => {
-                        let _ = made.send(Err("it took too long to begin".to_owned()));
-                    }
+            let begun = thread::runtime().map_err(|error| error.to_string()).and_then(|runtime| {
+                let begun = Instance::new(&component, (view, memory, deadline));
+                let begun = async { tokio::time::timeout_at(deadline.into(), begun).await };
+                match runtime.block_on(begun) {
+                    Ok(begun) => Ok((runtime, begun.map_err(|error| error.to_string())?)),
+                    Err(_) => Err("it took too long to begin".to_owned()),
                 }
             });
-            if let Err(error) = ran {
-                tracing::error!(%error, "a plugin's thread cannot wait for anything");
+            let (ready, begun) = match begun {
+                Ok(begun) => (Ok(()), Some(begun)),
+                Err(why) => (Err(why), None),
+            };
+            // Who waited may have gone: then there are no jobs.
+            let _ = made.send(ready);
+            if let Some((runtime, instance)) = begun {
+                serve(&runtime, instance, queue);
             }
             is_gone.send_replace(true);
         });
@@ -315,12 +314,12 @@ impl Plugin {
             Ok(Ok(made)) => made?,
             Ok(Err(_)) => return Err("its thread ended".to_owned()),
             Err(_) => {
-                self.engine.increment_epoch();
+                engine.increment_epoch();
                 return Err("it took too long to begin".to_owned());
             }
         }
-        let mut seat =
-            Seat { jobs, wanted: wit::Hooks::empty(), grants: loaded.grants.clone(), gone };
+        let (wanted, grants) = (wit::Hooks::empty(), loaded.grants);
+        let mut seat = Seat { jobs, engine, wanted, grants, gone };
         seat.wanted = self.configure(&seat).await?;
         loader.synchronize(self, &seat).await?;
         Ok(Arc::new(seat))

@@ -4,7 +4,7 @@ use super::Runtime;
 use super::change::Change;
 use super::containers::{Plan, by_id};
 use crate::error::{Error, Result};
-use crate::lifecycle::{Shown, Step};
+use crate::lifecycle::{Adjusted, Shown, Step};
 use crate::model::container::{Container, ContainerConfig};
 use crate::model::sandbox::Sandbox;
 
@@ -22,14 +22,14 @@ impl Runtime {
             false => None,
             true => chain.adjust(sandbox, shown(&container, &plan)).await?,
         };
-        let (container, plan) = match &adjusted {
-            None => (container, plan),
-            Some(adjusted) => {
-                let config = adjusted.config.clone();
+        let (container, plan, updates) = match adjusted {
+            None => (container, plan, Vec::new()),
+            Some(Adjusted { config, updates }) => {
+                let by = adjusted_by(&config);
                 let planned = self.replan(sandbox, (container, plan), config).await;
-                planned.map_err(|error| {
-                    Error::Precondition(as_adjusted(&adjusted.config, error.to_string()))
-                })?
+                let (container, plan) =
+                    planned.map_err(|error| Error::Precondition(format!("{by}{error}")))?;
+                (container, plan, updates)
             }
         };
         if is_asked {
@@ -38,13 +38,13 @@ impl Runtime {
         let made = self.make_planned(sandbox, &container, &plan).await;
         made.map_err(|error| match error {
             // What a machine lacks, the shim finds.
-            Error::Invalid(why) => Error::Invalid(as_adjusted(&container.config, why)),
+            Error::Invalid(why) => Error::Invalid(adjusted_by(&container.config) + &why),
             other => other,
         })?;
         if !is_asked {
             return Ok(());
         }
-        if let Err(error) = chain.created(&container.id, adjusted).await {
+        if let Err(error) = chain.created(&container.id, updates).await {
             self.unmake(&container).await;
             return Err(error);
         }
@@ -66,10 +66,14 @@ impl Runtime {
     }
 }
 
-/// What is wrong with a container, with the names of those who made it so.
-fn as_adjusted(config: &ContainerConfig, why: String) -> String {
+/// Before what is wrong with a container: the names of those who made it so.
+fn adjusted_by(config: &ContainerConfig) -> String {
     let by: Vec<_> = config.adjusted.plugins().into_iter().collect();
-    if by.is_empty() { why } else { format!("as adjusted by plugins {}: {why}", by.join(", ")) }
+    if by.is_empty() {
+        String::new()
+    } else {
+        format!("as adjusted by plugins {}: ", by.join(", "))
+    }
 }
 
 fn shown<'a>(container: &'a Container, plan: &'a Plan) -> Shown<'a> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use wasmtime::component::Component;
-use wasmtime::{GcHeapOutOfMemory, Store, UpdateDeadline, WasmBacktrace};
+use wasmtime::{Engine, GcHeapOutOfMemory, Store, UpdateDeadline, WasmBacktrace};
 
 use super::cpu::Control;
 use super::kill::{Kill, Killed};
@@ -19,7 +19,7 @@ use super::this::This;
 use super::ticker::Ticker;
 use super::wasi::fs::Root;
 use super::wasi::{component, http, p1, p2, p3};
-use crate::engine::Engines;
+use crate::engine::{Engines, Purpose, config};
 use crate::error::cut;
 use crate::model::service::ServiceOptions;
 use crate::model::sockets::Listen;
@@ -256,9 +256,11 @@ impl Kind {
 #[allow(unsafe_code)]
 pub unsafe fn load_component(engines: &Engines, path: &Path) -> wasmtime::Result<Component> {
     // SAFETY: the caller's contract.
-    let load = |engine| unsafe { Component::deserialize_file(engine, path) };
-    // Code is for one of them; the other refuses it by what its first bytes say.
-    load(&engines.mapped).or_else(|_| load(&engines.copied))
+    let load = |engine: &Engine| unsafe { Component::deserialize_file(engine, path) };
+    // Code is for one of them; the others refuse it by what its first bytes say. A plugin of the
+    // node is loaded to be told by its exports that it is no program.
+    let plugin = |_| load(&Engine::new(&config(Purpose::Plugin))?);
+    load(&engines.mapped).or_else(|_| load(&engines.copied)).or_else(plugin)
 }
 
 impl Program {

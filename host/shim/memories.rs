@@ -200,7 +200,7 @@ mod tests {
     use wasmtime::{Engine, Instance, Module, Store};
 
     use super::*;
-    use crate::engine::{Contents, config};
+    use crate::engine::{Purpose, config};
     use crate::shim::keeping::Keeping;
 
     fn kept() -> Option<usize> {
@@ -208,7 +208,7 @@ mod tests {
     }
 
     fn module(wat: &str) -> Module {
-        let mut config = config(Contents::Copied);
+        let mut config = config(Purpose::Copied);
         config.with_host_memory(std::sync::Arc::new(Memories));
         let engine = Engine::new(&config).unwrap();
         Module::new(&engine, wat::parse_str(wat).unwrap()).unwrap()

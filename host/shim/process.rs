@@ -27,7 +27,7 @@ use super::stacks::Stacks;
 use super::ticker::Ticker;
 use super::wasi::fs::Devices;
 use super::{connections, cpu, kill, mounts, namespace, streaming};
-use crate::engine::{Contents, Engines};
+use crate::engine::{Engines, Purpose};
 use crate::error::{Error, Result};
 use crate::model::cpu_time::CpuControl;
 use crate::proto::shim::shim_server::ShimServer;
@@ -116,9 +116,9 @@ pub(super) fn prepare(dir: &Path, cpu_control: CpuControl) -> Result<Host> {
 }
 
 fn engines() -> wasmtime::Result<Engines> {
-    let mut mapped = crate::engine::config(Contents::Mapped);
+    let mut mapped = crate::engine::config(Purpose::Mapped);
     mapped.with_host_stack(Arc::new(Stacks));
-    let mut copied = crate::engine::config(Contents::Copied);
+    let mut copied = crate::engine::config(Purpose::Copied);
     copied.with_host_stack(Arc::new(Stacks)).with_host_memory(Arc::new(Memories));
     Ok(Engines { mapped: Engine::new(&mapped)?, copied: Engine::new(&copied)? })
 }

@@ -31,7 +31,7 @@ async fn killed_at_random_moments_the_daemon_leaks_nothing_of_a_network() {
     net.write(&[net.bridge_plugin(), json!({"type": "slow"})]);
     let mut daemon = Daemon::start_with(&net.configuration()).await;
     let steady = daemon.run_pod(networked("steady")).await;
-    let workers: Vec<_> = (0..4)
+    let mut workers: Vec<_> = (0..4)
         .map(|worker| {
             let mut client = daemon.runtime();
             let logs = daemon.logs();
@@ -58,7 +58,7 @@ async fn killed_at_random_moments_the_daemon_leaks_nothing_of_a_network() {
         .collect();
     let mut moments = Moments::new(u64::from(std::process::id()));
     for _ in 0..kills {
-        moments.next(Duration::from_millis(400)).await;
+        moments.pass(Duration::from_millis(400), &mut workers).await;
         daemon.restart().await;
     }
     workers.iter().for_each(tokio::task::JoinHandle::abort);

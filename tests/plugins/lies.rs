@@ -218,7 +218,7 @@ async fn what_another_version_of_the_interface_was_made_for_is_told_what_to_do()
         let daemon = Daemon::start_with(&config.replace(&guest, &file.display().to_string())).await;
         let error = daemon.try_run_pod(sandbox("bad"), "").await.err().unwrap();
         let wanted = format!(
-            "plugin probe is not there: it speaks wasmpod:lifecycle@{version}, this daemon 0.1.0: \
+            "plugin probe is not there: it speaks wasmpod:lifecycle@{version}, this wasmpod 0.1.0: \
              build it with the guest SDK of this wasmpod"
         );
         assert!(is_said_of(&error, &wanted), "{error}");
@@ -243,4 +243,16 @@ fn spoken(component: &[u8], version: &str) -> Vec<u8> {
         }
     }
     made
+}
+
+#[tokio::test]
+async fn a_plugin_is_no_containers_program() {
+    let daemon = Daemon::start().await;
+    let image = daemon.import("env-inject").await;
+    let pod = daemon.run_pod(support::sandbox("p")).await;
+    let container = pod.try_create(support::container("main", &image)).await.unwrap();
+    let error = container.start().await.unwrap_err();
+    let text =
+        "the component does not export wasi:cli/run; it exports wasmpod:lifecycle/node-hooks";
+    assert!(is_said_of(&error, text), "{error}");
 }

@@ -9,16 +9,12 @@ use wasmparser::component_types::ComponentEntityType;
 use wasmparser::types::TypesRef;
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 
+use crate::interface::{FREE, PACKAGE, VERSION, grants, interface};
 use crate::lifecycle::Manifest;
 
-const PACKAGE: &str = "wasmpod:lifecycle/";
-/// That this wasmpod speaks.
-pub const VERSION: &str = "0.1.0";
 const WIT: &str = include_str!("../../../guest-sdk/wit/types.wit");
 /// Where the SDK writes which hooks a plugin wants.
 const HOOKS_SECTION: &str = "wasmpod:hooks";
-/// Interfaces that need no grant.
-const FREE: [&str; 3] = ["types", "config", "log"];
 const FIELDS: [&str; 7] =
     ["env", "args", "mounts", "annotations", "rlimits", "resources", "updates"];
 
@@ -64,9 +60,9 @@ impl Examination {
         let world = world(&names)?;
         let (mut imports, mut others) = (BTreeSet::new(), BTreeSet::new());
         for name in &names.imports {
-            match own(name) {
-                Some((interface, _)) if FREE.contains(&interface) => {}
-                Some((interface, _)) => {
+            match interface(name)? {
+                Some(interface) if FREE.contains(&interface) => {}
+                Some(interface) => {
                     let functions = functions(types.as_ref(), name);
                     imports.extend(functions.iter().map(|name| format!("{interface}.{name}")));
                 }
@@ -103,7 +99,7 @@ impl Examination {
             );
         }
         for import in &self.imports {
-            if !asked.functions.iter().any(|function| is_part(import, function)) {
+            if !asked.functions.iter().any(|function| grants(function, import)) {
                 problems.push(format!(
                     "it imports {import}, which its manifest does not ask for: add it to the \
                      manifest's functions"
@@ -111,15 +107,15 @@ impl Examination {
             }
         }
         for function in &asked.functions {
-            let is_free = FREE.iter().any(|free| is_part(function, free));
-            if !is_free && !self.imports.iter().any(|import| is_part(import, function)) {
+            let is_free = FREE.iter().any(|free| grants(free, function));
+            if !is_free && !self.imports.iter().any(|import| grants(function, import)) {
                 remarks.push(format!(
                     "its manifest asks for {function}, of which it imports nothing: leave it out"
                 ));
             }
         }
         for field in &asked.fields {
-            if field != "*" && !FIELDS.iter().any(|known| is_part(field, known)) {
+            if field != "*" && !FIELDS.iter().any(|known| grants(known, field)) {
                 problems
                     .push(format!("its manifest asks for field {field}, which no container has"));
             }
@@ -131,11 +127,6 @@ impl From<Manifest> for Asked {
     fn from(found: Manifest) -> Self {
         Self { functions: found.functions, fields: found.fields, namespaces: found.namespaces }
     }
-}
-
-/// Whether `what` ("cpu.pin") is named by `name`: itself, its interface, or "*".
-fn is_part(what: &str, name: &str) -> bool {
-    name == "*" || what == name || what.split_once('.').is_some_and(|(whole, _)| whole == name)
 }
 
 /// What stands at the component's outside.
@@ -181,24 +172,12 @@ fn names(wasm: &[u8]) -> anyhow::Result<Names> {
     }
 }
 
-/// Interface and version of a name in the lifecycle package.
-fn own(name: &str) -> Option<(&str, &str)> {
-    name.strip_prefix(PACKAGE)?.split_once('@')
-}
-
 fn world(names: &Names) -> anyhow::Result<&'static str> {
-    let all = names.exports.iter().chain(&names.imports);
-    if let Some((_, version)) =
-        all.filter_map(|name| own(name)).find(|(_, version)| *version != VERSION)
-    {
-        bail!(
-            "it speaks wasmpod:lifecycle@{version}, this wasmpod {VERSION}: build it with the guest \
-             SDK of this wasmpod"
-        );
-    }
-    let exports = |interface: &str| {
-        names.exports.iter().filter_map(|name| own(name)).any(|(found, _)| found == interface)
-    };
+    let all = names.imports.iter().map(|name| interface(name));
+    all.collect::<Result<Vec<_>, _>>()?;
+    let exported = names.exports.iter().map(|name| interface(name));
+    let exported = exported.collect::<Result<Vec<_>, _>>()?;
+    let exports = |interface: &str| exported.contains(&Some(interface));
     match () {
         () if exports("node-hooks") => Ok("plugin"),
         () if exports("own-hooks") => Ok("pod hooks"),

@@ -141,7 +141,9 @@ impl Fixture {
         let mut json = serde_json::Deserializer::from_str(text);
         let fixture: Self = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
-            let place = if path == "." { String::new() } else { format!("{path}: ") };
+            // A part that is not known is a question mark, the whole a dot.
+            let path = path.trim_end_matches(['.', '?']);
+            let place = if path.is_empty() { String::new() } else { format!("{path}: ") };
             Error::Invalid(format!("{place}{}", error.into_inner()))
         })?;
         json.end().map_err(|error| Error::Invalid(error.to_string()))?;
@@ -270,6 +272,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_with_its_place() {
         assert!(refused("{\n \"hook\": }").contains("expected value at line 2 column 10"));
+        assert!(refused("{\"hook\": \"configure\", ").starts_with("EOF while"));
         assert!(refused("{} x").contains("trailing characters at line 1 column 4"));
         let error = refused(r#"{"hook": "pre-create"}"#);
         assert!(

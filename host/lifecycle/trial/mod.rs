@@ -18,7 +18,7 @@ use super::bindings::Shown;
 use super::claims::Claim;
 use super::kv::Store;
 use super::plugin::Plugin;
-use super::{Chain, Node};
+use super::{Adjusted, Chain, Node};
 use crate::config::{Config, PluginConfig, PodHooksConfig};
 use crate::error::{Error, Result};
 use crate::image::ImageStore;
@@ -302,14 +302,13 @@ impl Stage<'_> {
         let adjusted = chain.adjust(pod, Shown { container, argv: &argv, env: &env }).await;
         let adjusted = adjusted.inspect_err(|_| chain.forget(&container.id))?;
         let before = Container::of(container, pod);
-        let Some(adjusted) = adjusted else { return Ok(Change { after: before.clone(), before }) };
-        let made = model::Container {
-            resources: adjusted.config.resources.clone(),
-            config: adjusted.config.clone(),
-            ..container.clone()
+        let Some(Adjusted { config, updates }) = adjusted else {
+            return Ok(Change { after: before.clone(), before });
         };
+        let resources = config.resources.clone();
+        let made = model::Container { resources, config, ..container.clone() };
         self.node.add_container(&made);
-        chain.created(&made.id, Some(adjusted)).await?;
+        chain.created(&made.id, updates).await?;
         Ok(Change { before, after: Container::of(&made, pod) })
     }
 
