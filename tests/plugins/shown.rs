@@ -52,6 +52,32 @@ async fn the_list_is_in_the_order_in_which_plugins_are_asked() {
 }
 
 #[tokio::test]
+async fn the_doctor_tells_of_plugins_that_cannot_be_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("odd.wasm");
+    std::fs::copy(support::guest("hello-p2"), &file).unwrap();
+    let config = configuration(&[probe("probe", 1, "")])
+        + &format!("[plugins.odd]\npath = {file:?}\n[plugins.gone]\npath = \"/nowhere.wasm\"\n");
+    let daemon = Daemon::start_with(&config).await;
+    let found = eventually_async("both are refused", || async {
+        let output = daemon.try_cli(&["doctor", "-o", "json"]).await;
+        assert!(!output.status.success());
+        let mut found: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+        found.retain(|item| item["check"] == "plugins");
+        let errors = found.iter().filter(|item| item["severity"] == "error").count();
+        (errors == 2 && found.iter().any(|item| item["severity"] == "fine")).then_some(found)
+    })
+    .await;
+    let about = |name: &str| found.iter().find(|item| item["subject"] == name).unwrap();
+    let what = about("odd")["what"].as_str().unwrap();
+    assert!(what.starts_with("cannot be used: it is no plugin: it does not export"), "{what}");
+    let mend = format!("wasmpod plugin check {}", file.display());
+    assert_eq!(about("odd")["mend"], mend);
+    assert!(about("gone")["what"].as_str().unwrap().contains("/nowhere.wasm"), "{found:?}");
+    assert_eq!(about("probe")["severity"], "fine");
+}
+
+#[tokio::test]
 async fn the_list_follows_breakdowns_the_circuit_and_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("plugin.wasm");

@@ -6,6 +6,7 @@ mod disk;
 mod images;
 mod kernel;
 mod network;
+mod plugins;
 
 use std::process::ExitCode;
 
@@ -20,8 +21,8 @@ use crate::config::Config;
 use crate::model::finding::{Finding, Severity};
 use crate::proto::pod as wire;
 
-/// Check the daemon, this machine, the pods' network, and every image and its machine code, and say
-/// how to mend what is wrong. Exit status 1 when something is.
+/// Check the daemon, this machine, the pods' network, plugins, and every image and its machine code,
+/// and say how to mend what is wrong. Exit status 1 when something is.
 #[derive(Debug, Args)]
 pub struct Doctor {
     #[command(flatten)]
@@ -60,10 +61,11 @@ struct Report {
 type Check = for<'a> fn(&'a Patient) -> LocalBoxFuture<'a, Vec<Report>>;
 
 /// In the order in which people want to read.
-const CHECKS: [Check; 5] = [
+const CHECKS: [Check; 6] = [
     |patient| Box::pin(daemon::check(patient)),
     |patient| Box::pin(kernel::check(patient)),
     |patient| Box::pin(network::check(patient)),
+    |patient| Box::pin(plugins::check(patient)),
     |patient| Box::pin(disk::check(patient)),
     |patient| Box::pin(images::check(patient)),
 ];

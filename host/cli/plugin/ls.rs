@@ -20,42 +20,48 @@ pub struct Ls {
     output: Format,
 }
 
-/// What the table shows of one.
+/// What is shown of one.
 #[derive(Debug, Deserialize)]
-struct Listed {
-    name: String,
+pub struct Listed {
+    pub name: String,
     index: u32,
-    state: String,
+    pub state: String,
     breakdowns: u32,
-    fault: String,
+    pub fault: String,
     hooks: Vec<String>,
     fail: String,
-    path: String,
+    pub path: String,
 }
 
 impl Ls {
     pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         let endpoint = global.endpoint()?;
-        let told = block_on(async {
-            let client = Client::connect(&endpoint).await?;
-            let request = StatusRequest { verbose: true };
-            let status = client.runtime().status(request).await.context("asking the daemon")?;
-            let mut info = status.into_inner().info;
-            info.remove("plugins")
-                .context("the daemon tells of no plugins: it is older than this wasmpod")
-        })?;
-        let value: Value =
-            serde_json::from_str(&told).context("the daemon's answer is not JSON")?;
+        let told = block_on(async { told(&Client::connect(&endpoint).await?).await })?;
         match self.output {
-            Format::Json => output::print_json(&value)?,
-            Format::Table => {
-                let plugins: Vec<Listed> = serde_json::from_value(value)
-                    .context("the daemon tells of plugins in another way")?;
-                output::print(&table(&plugins))?;
-            }
+            Format::Json => output::print_json(&told)?,
+            Format::Table => output::print(&table(&listed(told)?))?,
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The daemon's plugins.
+pub async fn ask(client: &Client) -> anyhow::Result<Vec<Listed>> {
+    listed(told(client).await?)
+}
+
+async fn told(client: &Client) -> anyhow::Result<Value> {
+    let request = StatusRequest { verbose: true };
+    let status = client.runtime().status(request).await.context("asking the daemon")?;
+    let mut info = status.into_inner().info;
+    let told = info
+        .remove("plugins")
+        .context("the daemon tells of no plugins: it is older than this wasmpod")?;
+    serde_json::from_str(&told).context("the daemon's answer is not JSON")
+}
+
+fn listed(told: Value) -> anyhow::Result<Vec<Listed>> {
+    serde_json::from_value(told).context("the daemon tells of plugins in another way")
 }
 
 fn table(plugins: &[Listed]) -> String {

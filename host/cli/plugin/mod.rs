@@ -2,9 +2,9 @@
 
 mod check;
 mod diff;
-mod examine;
+pub(super) mod examine;
 mod example;
-mod ls;
+pub(super) mod ls;
 mod new;
 mod run;
 mod said;
@@ -41,6 +41,11 @@ impl Plugin {
             Command::Ls(command) => command.run(global),
         }
     }
+}
+
+/// The command that tells what is wrong with a plugin's file.
+pub(super) fn check_of(path: &str) -> String {
+    format!("wasmpod plugin check {path}")
 }
 
 /// What the plugin of a file is called where nobody gives it a name.
