@@ -2,6 +2,7 @@
 //! answers do, and what becomes of those that misbehave.
 
 mod adjusting;
+mod apart;
 mod chain;
 mod examples;
 mod functions;

@@ -98,14 +98,7 @@ async fn a_shim_killed_while_the_daemon_is_dead_still_tells_its_exits() {
     daemon.kill();
     std::fs::write(go.join("now"), "").unwrap();
     told.says("bye").await;
-    let state = daemon.state();
-    eventually("the exit is in the shim's journal", || {
-        std::fs::read_dir(state.join("shims")).unwrap().find_map(|shim| {
-            let text = std::fs::read_to_string(shim.unwrap().path().join("exits")).ok()?;
-            text.contains(&told.id).then_some(())
-        })
-    })
-    .await;
+    daemon.exit_is_in_the_journal(&told.id).await;
     for pid in shims {
         let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();

@@ -30,7 +30,7 @@ impl Circuit {
         opens
     }
 
-    /// After its rest one call is let through, and a miss opens it again.
+    /// After its rest calls are let through, until one misses, which opens it again.
     pub fn is_closed(&self, now: Instant) -> bool {
         self.opened.is_none_or(|opened| now.duration_since(opened) >= REST)
     }

@@ -111,6 +111,13 @@ impl Claims {
         true
     }
 
+    /// Gives back what this plugin took for the container.
+    pub fn give_back_of(&self, plugin: &str, container: &str) {
+        if self.of(container).is_some_and(|claim| claim.plugin == plugin) {
+            self.give_back(container);
+        }
+    }
+
     pub fn all(&self) -> BTreeMap<String, Claim> {
         lock(&self.held).clone()
     }

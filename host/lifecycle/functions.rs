@@ -16,7 +16,7 @@ use crate::config::{CpusConfig, PluginConfig};
 use crate::error::{Error, Result, cut};
 use crate::model::container::Container;
 use crate::model::ids::{ContainerId, SandboxId};
-use crate::model::sandbox::Sandbox;
+use crate::model::sandbox::{Realm, Sandbox};
 
 /// Bytes of one log line.
 const LONGEST_LINE: usize = 4 << 10;
@@ -49,7 +49,9 @@ pub struct View {
     pub shared: Arc<Shared>,
     grants: Grants,
     /// The one pod that it reaches; `None`: those of its namespaces.
-    only: Option<SandboxId>,
+    pub only: Option<SandboxId>,
+    /// Of the pod that it is being asked about.
+    pub realm: Option<Realm>,
 }
 
 /// What a host function gives its guest.
@@ -57,12 +59,12 @@ pub type Answer<T> = wasmtime::Result<Result<T, String>>;
 
 impl View {
     pub fn new(shared: Arc<Shared>, grants: Grants) -> Self {
-        Self { shared, grants, only: None }
+        Self { shared, grants, only: None, realm: None }
     }
 
     /// For a pod's own hooks.
-    pub fn of_pod(shared: Arc<Shared>, grants: Grants, pod: SandboxId) -> Self {
-        Self { shared, grants, only: Some(pod) }
+    pub fn of_pod(shared: Arc<Shared>, grants: Grants, pod: &Sandbox) -> Self {
+        Self { shared, grants, only: Some(pod.id.clone()), realm: Some(pod.realm) }
     }
 
     /// Whether it reaches what is of a pod.

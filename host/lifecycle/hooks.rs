@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures::future::join_all;
+
 use super::adjust::{Adjusting, Fault, Updating};
 use super::bindings::types::{self as wit, Hooks};
 use super::bindings::{self, Shown};
@@ -48,6 +50,15 @@ impl Step {
             Self::RemoveContainer => ("remove-container", Hooks::REMOVE_CONTAINER),
         }
     }
+
+    /// What came of it after one more was asked; the outer error ends it. Nobody refuses what has
+    /// happened or has to: one's error is not to keep the others from hearing of it.
+    fn after(self, before: Result<()>, asked: Result<()>) -> Result<Result<()>> {
+        match (self, asked) {
+            (Self::RunSandbox | Self::StartContainer, Err(error)) => Err(error),
+            (_, asked) => Ok(before.and(asked)),
+        }
+    }
 }
 
 /// What a chain made of a container that is to be created.
@@ -71,10 +82,10 @@ fn together(sandbox: &Sandbox, container: wit::Container) -> Both {
 }
 
 impl Chain {
-    /// A pod's step; the first error ends it.
+    /// A pod's step. The first error is told; where it refuses, nobody is asked after it.
     pub async fn pod(&self, step: Step, sandbox: &Sandbox) -> Result<()> {
         let (hook, wants) = step.hook();
-        let mut seen = None;
+        let (mut seen, mut outcome) = (None, Ok(()));
         for link in self.of(sandbox, wants) {
             let pod = seen.get_or_insert_with(|| Arc::new(bindings::pod(sandbox))).clone();
             let call = asking(move |instance| {
@@ -88,12 +99,13 @@ impl Chain {
                     }
                 })
             });
-            link.ask(sandbox, (hook, wants), call).await?;
+            let asked = link.ask(sandbox, (hook, wants), call).await.map(drop);
+            outcome = step.after(outcome, asked)?;
         }
-        Ok(())
+        outcome
     }
 
-    /// A container's step; the first error ends it.
+    /// A container's step, as a pod's.
     pub async fn container(
         &self,
         step: Step,
@@ -101,7 +113,7 @@ impl Chain {
         container: &Container,
     ) -> Result<()> {
         let (hook, wants) = step.hook();
-        let mut both = None;
+        let (mut both, mut outcome) = (None, Ok(()));
         for link in self.of(sandbox, wants) {
             let now = || together(sandbox, shown(&link.shared, container));
             let (pod, seen) = both.get_or_insert_with(now).clone();
@@ -128,9 +140,11 @@ impl Chain {
                     }
                 })
             });
-            link.ask(sandbox, (hook, wants), call).await?;
+            let asked = link.ask(sandbox, (hook, wants), call).await.map(drop);
+            outcome = step.after(outcome, asked)?;
         }
-        self.step_own(step, sandbox, container).await
+        let own = self.step_own(step, sandbox, container).await;
+        step.after(outcome, own)?
     }
 
     /// Has every plugin adjust a container that is about to be created; `None` where none wants
@@ -155,9 +169,12 @@ impl Chain {
             let asked = link
                 .ask(sandbox, ("pre-create-container", Hooks::PRE_CREATE_CONTAINER), call)
                 .await?;
-            let Some((mut adjustment, seat)) = asked else { continue };
-            let wanted = adjustment.updates.clone();
             let name = &link.plugin.name;
+            let Some((mut adjustment, seat)) = asked else {
+                self.claims.give_back_of(name, id);
+                continue;
+            };
+            let wanted = adjustment.updates.clone();
             self.place(name, id, &mut adjustment);
             // Only who may be passed over leaves it as it was.
             let before = link.is_optional().then(|| config.clone());
@@ -169,9 +186,7 @@ impl Chain {
                 Err(Fault::Own(error)) => {
                     link.pass_over(error)?;
                     config = before.unwrap_or(config);
-                    if self.claims.of(id).is_some_and(|claim| claim.plugin == *name) {
-                        self.claims.give_back(id);
-                    }
+                    self.claims.give_back_of(name, id);
                     continue;
                 }
             }
@@ -293,10 +308,10 @@ impl Chain {
     /// Tells each plugin, whatever the others answer, that a container was stopped or has exited,
     /// and does what they want then.
     pub async fn ended(&self, hook: Ended, sandbox: &Sandbox, container: &Container) {
-        for link in self.of(sandbox, hook.hook().1) {
-            if let Err(error) = self.tell_end(link, hook, (sandbox, container)).await {
-                tracing::warn!(container = %container.id, %error, "a plugin failed");
-            }
+        let links = self.of(sandbox, hook.hook().1);
+        let told = links.map(|link| self.tell_end(link, hook, (sandbox, container)));
+        for error in join_all(told).await.into_iter().filter_map(Result::err) {
+            tracing::warn!(container = %container.id, %error, "a plugin failed");
         }
         if let Err(error) = self.end_own(hook, sandbox, container).await {
             tracing::warn!(container = %container.id, %error, "a pod's hooks failed");
@@ -329,10 +344,11 @@ impl Chain {
 
     /// Tells of an image.
     pub async fn image_pulled(&self, image: wit::Image) {
-        for link in &self.links {
-            if let Err(error) = link.image_pulled(image.clone()).await {
-                tracing::warn!(image = image.id, %error, "a plugin failed");
-            }
+        let wants = |link: &&Link| !link.plugin.is_deaf(Hooks::IMAGE_PULLED, None);
+        let links = self.links.iter().filter(wants);
+        let told = join_all(links.map(|link| link.image_pulled(image.clone())));
+        for error in told.await.into_iter().filter_map(Result::err) {
+            tracing::warn!(image = image.id, %error, "a plugin failed");
         }
     }
 }

@@ -48,9 +48,11 @@ impl Instance {
         (self.plugin.wasmpod_lifecycle_node_hooks(), &mut self.store)
     }
 
-    /// For a call that begins now.
+    /// For a call that begins now, of no pod so far.
     pub fn limit(&mut self, deadline: Instant) {
-        self.store.data_mut().limit(deadline);
+        let state = self.store.data_mut();
+        state.limit(deadline);
+        state.view.realm = None;
         self.store.set_epoch_deadline(1);
     }
 }

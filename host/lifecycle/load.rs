@@ -52,7 +52,7 @@ struct Stamp {
 /// Where changes of a plugin's file are seen.
 pub struct Watched {
     folder: Option<FolderWatch>,
-    seen: Option<Stamp>,
+    seen: [Option<Stamp>; 2],
 }
 
 impl Loader {
@@ -74,13 +74,18 @@ impl Loader {
 
     pub fn watch(&self) -> Watched {
         let folder = self.config.path.parent().map(FolderWatch::new);
-        Watched { folder, seen: stamp(&self.config.path) }
+        Watched { folder, seen: self.stamps() }
     }
 
-    /// Returns once the file is another one than it was at the last call.
+    /// Of the file, and of the manifest beside it.
+    fn stamps(&self) -> [Option<Stamp>; 2] {
+        [stamp(&self.config.path), stamp(&beside(&self.config.path))]
+    }
+
+    /// Returns once the file or its manifest is another one than it was at the last call.
     pub async fn changed(&self, watched: &mut Watched) {
         loop {
-            let now = stamp(&self.config.path);
+            let now = self.stamps();
             if now != watched.seen {
                 watched.seen = now;
                 return;
@@ -141,9 +146,7 @@ fn read(path: &Path) -> Result<(Vec<u8>, Manifest)> {
     if wasm.len() as u64 > LARGEST {
         return Err(Error::Invalid(format!("it is larger than {} MiB", LARGEST >> 20)));
     }
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".json");
-    let beside = fs::read_to_string(PathBuf::from(beside)).ok();
+    let beside = fs::read_to_string(beside(path)).ok();
     let manifest = Manifest::of(&wasm, beside.as_deref())?.unwrap_or_default();
     Ok((wasm, manifest))
 }
@@ -172,6 +175,13 @@ fn component(engines: &[Engine], file: &Path, sum: &str) -> Result<Component> {
         }
     }
     Err(Error::Internal(format!("machine code cannot be loaded: {refusals}")))
+}
+
+/// Where a manifest may be that is not in the component.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".json");
+    name.into()
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {

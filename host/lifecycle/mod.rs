@@ -12,6 +12,7 @@ mod instance;
 mod kv;
 mod load;
 mod manifest;
+mod miss;
 mod node;
 mod own;
 mod plugin;
@@ -22,13 +23,14 @@ mod thread;
 mod topology;
 pub mod trial;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use claims::{Claims, Coming};
 use functions::Shared;
-use instance::{Answering, Instance};
+use instance::{Answering, Instance, asking};
 use kv::Keys;
 use load::Loader;
 use plugin::Plugin;
@@ -68,8 +70,9 @@ impl Chain {
     /// Begins every plugin; they are ready, or are known to be broken, some time later, and calls
     /// wait for that as long as they may.
     pub fn start(config: &Config, images: &Arc<ImageStore>, node: &Arc<dyn Node>) -> Result<Self> {
-        let known: std::collections::BTreeSet<String> =
-            node.containers(None).iter().map(|found| found.id.to_string()).collect();
+        let all = node.containers(None);
+        let alive = all.iter().filter(|found| !found.state.is_over());
+        let known: BTreeSet<String> = alive.map(|found| found.id.to_string()).collect();
         config.cpus.check(&topology::online())?;
         let file = config.state.join("cpus.json");
         let claims = Arc::new(Claims::open(file, |id| known.contains(id))?);
@@ -142,7 +145,10 @@ impl Chain {
     ) -> impl Iterator<Item = &'a Link> {
         let namespace = &sandbox.config.name.namespace;
         let sees = move |link: &&Link| link.shared.config.sees(namespace);
-        self.links.iter().filter(sees).filter(move |link| !link.plugin.is_deaf(wants, namespace))
+        self.links
+            .iter()
+            .filter(sees)
+            .filter(move |link| !link.plugin.is_deaf(wants, Some(namespace)))
     }
 
     fn expect(&self, sandbox: &Sandbox, id: &str) {
@@ -185,7 +191,11 @@ impl Link {
         (hook, wants): (&'static str, bindings::types::Hooks),
         call: impl for<'a> FnOnce(&'a mut Instance) -> Answering<'a, Result<T, String>> + Send + 'static,
     ) -> Result<Option<(T, Arc<plugin::Seat>)>> {
-        let namespace = Some(sandbox.config.name.namespace.as_str());
+        let (namespace, realm) = (Some(sandbox.config.name.namespace.as_str()), sandbox.realm);
+        let call = asking(move |instance| {
+            instance.store.data_mut().view.realm = Some(realm);
+            call(instance)
+        });
         self.plugin.ask((hook, wants, namespace), call).await
     }
 

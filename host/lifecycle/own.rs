@@ -134,11 +134,12 @@ impl Chain {
         let Some(own) = self.own(sandbox)? else { return Ok(None) };
         let (pod, container) = (bindings::pod(sandbox), bindings::container(seen));
         let call = Call::new(Hook::PreCreateContainer, pod, container);
+        let (name, grants) = (own.shared.name.as_str(), &own.grants);
         let Some(Answer::Adjustment(mut adjustment)) = own.ask(sandbox, call).await? else {
+            self.claims.give_back_of(name, seen.container.id.as_str());
             return Ok(None);
         };
         let updates = adjustment.updates.clone();
-        let (name, grants) = (own.shared.name.as_str(), &own.grants);
         self.place(name, seen.container.id.as_str(), &mut adjustment);
         Adjusting { plugin: name, grants, config }.apply(*adjustment)?;
         Ok(Some(Update { by: name.to_owned(), view: own.view(sandbox), updates }))
@@ -216,7 +217,7 @@ impl Chain {
 
 impl Asked {
     fn view(&self, sandbox: &Sandbox) -> View {
-        View::of_pod(self.shared.clone(), self.grants.clone(), sandbox.id.clone())
+        View::of_pod(self.shared.clone(), self.grants.clone(), sandbox)
     }
 
     /// `None`: they broke down, which their pod is told and nothing fails of. An error is their

@@ -13,6 +13,7 @@ use super::instance::{Answering, Instance, asking};
 use super::load::{Loaded, Loader};
 use super::lock;
 use super::manifest::Grants;
+use super::miss::{Miss, cut, said};
 use super::report::{Past, Report, State, names};
 use super::thread::{self, Job, Jobs, serve};
 use crate::config::{FailPolicy, PluginConfig};
@@ -61,13 +62,6 @@ impl std::fmt::Debug for Plugin {
     }
 }
 
-/// Why a call has no answer.
-enum Miss {
-    Late,
-    Trapped(String),
-    Gone,
-}
-
 impl Plugin {
     pub fn new(name: String, config: PluginConfig) -> Arc<Self> {
         let standing = watch::Sender::new(Standing::Starting);
@@ -77,7 +71,7 @@ impl Plugin {
 
     /// What it is and how it is.
     pub fn report(&self) -> Report {
-        let Past { breakdowns, fault, wanted } = lock(&self.past).clone();
+        let Past { breakdowns, fault, asked } = lock(&self.past).clone();
         let state = match &*self.standing.borrow() {
             Standing::Failed(_) => State::Refused,
             Standing::Ended => State::Ended,
@@ -92,17 +86,22 @@ impl Plugin {
             state,
             breakdowns,
             fault,
-            hooks: names(wanted),
+            hooks: names(asked.map_or(wit::Hooks::empty(), |(wanted, _)| wanted)),
             fail: self.config.fail,
             path: self.config.path.clone(),
         }
     }
 
-    /// Whether it is known not to want a hook, or a namespace's pods: then nothing has to be made
-    /// ready for it.
-    pub fn is_deaf(&self, wants: wit::Hooks, namespace: &str) -> bool {
-        let Standing::Ready(seat) = &*self.standing.borrow() else { return false };
-        !seat.wanted.contains(wants) || !seat.grants.sees(namespace)
+    /// Whether it is known not to want a hook, or a namespace's pods, by what it or an instance
+    /// before of the same file said: then it is not to be asked, nor to be waited for.
+    pub fn is_deaf(&self, wants: wit::Hooks, namespace: Option<&str>) -> bool {
+        let is_deaf = |wanted: wit::Hooks, grants: &Grants| {
+            !wanted.contains(wants) || namespace.is_some_and(|namespace| !grants.sees(namespace))
+        };
+        if let Standing::Ready(seat) = &*self.standing.borrow() {
+            return is_deaf(seat.wanted, &seat.grants);
+        }
+        lock(&self.past).asked.as_ref().is_some_and(|(wanted, grants)| is_deaf(*wanted, grants))
     }
 
     /// Asks a hook that `wants` finds among those it wants, of a namespace's pods. `None`: it does
@@ -136,11 +135,7 @@ impl Plugin {
                 Err(Error::Denied(format!("plugin {}: {hook}: {}", self.name, cut(&words))))
             }
             Err(miss) => {
-                let why = match miss {
-                    Miss::Late => format!("gave no answer within {} ms", self.config.deadline_ms),
-                    Miss::Trapped(why) => format!("broke down: {why}"),
-                    Miss::Gone => "broke down before".to_owned(),
-                };
+                let why = miss.within(self.config.deadline_ms);
                 self.leave(&seat, format!("{why} ({hook})"));
                 if lock(&self.circuit).missed(Instant::now()) {
                     tracing::warn!(plugin = self.name, "a plugin is given up for a while");
@@ -243,16 +238,21 @@ impl Plugin {
     pub async fn supervise(self: Arc<Self>, loader: Loader, images: Arc<ImageStore>) {
         let mut wait = AGAIN;
         let mut watch = loader.watch();
+        let mut loaded = None;
         loop {
             self.standing.send_replace(Standing::Starting);
-            let begun = match loader.load(&images).await {
+            let next = match loaded.take() {
+                Some(loaded) => loaded,
+                None => loader.load(&images).await,
+            };
+            let begun = match next {
                 Ok(loaded) => self.begin(&loader, loaded).await,
                 Err(error) => Err(error.to_string()),
             };
             match begun {
                 Ok(seat) => {
                     wait = AGAIN;
-                    lock(&self.past).wanted = seat.wanted;
+                    lock(&self.past).asked = Some((seat.wanted, seat.grants.clone()));
                     tracing::info!(plugin = self.name, "a plugin is ready");
                     let mut gone = seat.gone.clone();
                     self.standing.send_replace(Standing::Ready(seat.clone()));
@@ -261,6 +261,9 @@ impl Plugin {
                         () = loader.changed(&mut watch) => true,
                     };
                     if is_changed {
+                        // It answers until the new file is compiled.
+                        loaded = Some(loader.load(&images).await);
+                        self.standing.send_replace(Standing::Starting);
                         self.retire(&seat).await;
                         self.begin_anew();
                     }
@@ -371,19 +374,4 @@ impl Plugin {
             self.retire(&seat).await;
         }
     }
-}
-
-fn said<T>(hook: &str, called: Result<Result<T, String>, Miss>) -> Result<T, String> {
-    match called {
-        Ok(answer) => answer.map_err(|words| format!("{hook}: {}", cut(&words))),
-        Err(Miss::Late) => Err(format!("{hook} gave no answer in time")),
-        Err(Miss::Trapped(why)) => Err(format!("{hook} broke down: {why}")),
-        Err(Miss::Gone) => Err(format!("{hook} could not be asked")),
-    }
-}
-
-/// A plugin's words within an error: one line that ends somewhere.
-fn cut(words: &str) -> String {
-    let line = words.lines().next().unwrap_or_default();
-    crate::error::cut(line.to_owned(), 1024)
 }

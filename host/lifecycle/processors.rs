@@ -4,7 +4,6 @@ use super::bindings::{cpu, memory, types as wit};
 use super::claims::Claim;
 use super::functions::{Answer, View, said};
 use crate::error::{Error, Result};
-use crate::model::container::ContainerState;
 use crate::model::cpuset::CpuSet;
 use crate::model::sandbox::{Realm, SandboxState};
 
@@ -35,8 +34,7 @@ impl View {
             Some(coming) => (coming.realm, false),
             None => {
                 let (pod, found) = self.container(id)?;
-                if let ContainerState::Exited { .. } | ContainerState::Removing { .. } = found.state
-                {
+                if found.state.is_over() {
                     let state = &found.state;
                     return Err(Error::Precondition(format!("container {id} is {state}")));
                 }
@@ -45,7 +43,13 @@ impl View {
         };
         let (pool, list) = (self.pool(realm)?, cpus.to_string());
         let claim = Claim { plugin: self.shared.name.clone(), cpus };
-        let before = self.shared.claims.take(id, claim, &pool)?;
+        let before = self.shared.claims.take(id, claim, &pool).map_err(|error| match error {
+            // Whose they are is not a pod's to know.
+            Error::Precondition(_) if self.only.is_some() => {
+                Error::Precondition(format!("others have some of the CPUs {list}"))
+            }
+            error => error,
+        })?;
         if !is_there {
             return Ok(());
         }
@@ -88,8 +92,10 @@ impl cpu::Host for View {
     }
 
     async fn shared_pool(&mut self) -> Answer<String> {
-        let pods = self.shared.node.sandboxes();
-        let realm = pods.iter().find(|pod| self.sees(pod)).map_or(Realm::Kubelet, |pod| pod.realm);
+        let realm = self.realm.unwrap_or_else(|| {
+            let pods = self.shared.node.sandboxes();
+            pods.iter().find(|pod| self.sees(pod)).map_or(Realm::Kubelet, |pod| pod.realm)
+        });
         said(self.pool(realm).map(|pool| self.shared.claims.rest(&pool).to_string()))
     }
 
@@ -113,8 +119,16 @@ impl cpu::Host for View {
     }
 
     async fn allocations(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
-        let held = self.shared.claims.all();
-        Ok(held.into_iter().map(|(id, claim)| (id, claim.cpus.to_string())).collect())
+        let known = self.shared.node.containers(None);
+        // What nobody knows any more, a plugin may have to release.
+        let is_shown = |id: &str| match self.shared.claims.pending(id) {
+            Some(coming) => self.reaches(&coming.sandbox, &coming.namespace),
+            None => {
+                self.container(id).is_ok() || !known.iter().any(|known| known.id.as_str() == id)
+            }
+        };
+        let held = self.shared.claims.all().into_iter().filter(|(id, _)| is_shown(id));
+        Ok(held.map(|(id, claim)| (id, claim.cpus.to_string())).collect())
     }
 
     async fn pin(&mut self, id: String, cpus: String) -> Answer<()> {

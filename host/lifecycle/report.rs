@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::bindings::types::Hooks;
+use super::manifest::Grants;
 use crate::config::FailPolicy;
 
 /// The hooks that a plugin may want, in the interface's order.
@@ -66,17 +67,12 @@ pub struct Report {
 }
 
 /// What is remembered of a plugin's file over its instances.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Past {
     pub breakdowns: u32,
     pub fault: String,
-    pub wanted: Hooks,
-}
-
-impl Default for Past {
-    fn default() -> Self {
-        Self { breakdowns: 0, fault: String::new(), wanted: Hooks::empty() }
-    }
+    /// What its last instance wanted, of whose pods; none where none came so far.
+    pub asked: Option<(Hooks, Grants)>,
 }
 
 #[cfg(test)]

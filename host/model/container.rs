@@ -107,6 +107,11 @@ impl ContainerState {
             Self::Removing { .. } => "removing",
         }
     }
+
+    /// Whether it has run, or never will.
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Exited { .. } | Self::Removing { .. })
+    }
 }
 
 impl fmt::Display for ContainerState {

@@ -1,6 +1,7 @@
 //! The cgroups of shims: a shim leaves the daemon's group, so that whoever ends the daemon's
 //! group (a service manager) does not end the pods. Works on version 1 hierarchies, version 2
-//! and both together; touches only groups that it makes itself.
+//! and both together; touches only groups that it makes itself, but for saying above them, in
+//! version 2, that they have the `cpu` controller.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -176,6 +177,12 @@ fn make(folder: &Path) -> Result<()> {
         }
         _ => {}
     }
+    // Version 2 offers a controller to the groups below only where the one above says so. Where it
+    // may not be said, containers' shares are held by epochs.
+    let offered = fs::read_to_string(parent.join("cgroup.controllers")).unwrap_or_default();
+    if offered.split_whitespace().any(|name| name == "cpu") {
+        let _ = fs::write(parent.join("cgroup.subtree_control"), "+cpu");
+    }
     // A version 1 cpuset takes no process before it has CPUs and memory nodes.
     for setting in ["cpuset.cpus", "cpuset.mems"] {
         let (above, own) = (parent.join(setting), folder.join(setting));
@@ -299,6 +306,20 @@ mod tests {
         assert!(!first[0].exists() && second[0].exists());
         remove(&second, &parents);
         assert!(there.exists() && !there.join("a").exists());
+    }
+
+    #[test]
+    fn version_2_groups_have_the_cpu_controller_where_it_is_offered() {
+        let base = tempfile::tempdir().unwrap();
+        let said = |folder: &Path| fs::read_to_string(folder.join("cgroup.subtree_control")).ok();
+        fs::write(base.path().join("cgroup.controllers"), "cpuset memory cpu\n").unwrap();
+        make(&base.path().join("home/shim")).unwrap();
+        assert_eq!(said(base.path()).unwrap(), "+cpu");
+        // The kernel offers it there now; here nobody does.
+        assert_eq!(said(&base.path().join("home")), None);
+        fs::write(base.path().join("home/cgroup.controllers"), "cpu\n").unwrap();
+        make(&base.path().join("home/other")).unwrap();
+        assert_eq!(said(&base.path().join("home")).unwrap(), "+cpu");
     }
 
     #[test]

@@ -30,8 +30,9 @@ const BUSY: Duration = Duration::from_millis(500);
 /// How long after its deadline a shim is waited for.
 const UNANSWERED: Duration = Duration::from_millis(100);
 
-/// How long the daemon's start waits for its plugins.
-const SETTLING: Duration = Duration::from_secs(60);
+/// How long the daemon's start waits for its plugins, which are compiled first where they are new.
+/// Who is not ready by then is waited for by the requests that it concerns.
+const SETTLING: Duration = Duration::from_secs(10);
 
 /// The core, as plugins reach it: they end before it does.
 struct OfRuntime(Weak<Runtime>);
@@ -147,15 +148,23 @@ async fn tell_ends(runtime: Weak<Runtime>, mut news: tokio::sync::broadcast::Rec
             continue;
         };
         match happening {
-            Happening::Stopped => {
-                if let Some(sandbox) = runtime.records.sandbox(&container.sandbox) {
-                    chain.ended(Ended::Exited, &sandbox, &container).await;
-                }
-                chain.forget(&container.id);
-            }
+            // Each by itself: who is slow to hear of one keeps nobody from hearing of others.
+            Happening::Stopped => drop(tokio::spawn(tell_end(runtime.clone(), container))),
             Happening::Deleted => chain.deleted(&container.id),
             _ => {}
         }
+    }
+}
+
+async fn tell_end(runtime: Arc<Runtime>, container: Arc<Container>) {
+    let Some(chain) = runtime.chain.get() else { return };
+    if let Some(sandbox) = runtime.records.sandbox(&container.sandbox) {
+        chain.ended(Ended::Exited, &sandbox, &container).await;
+    }
+    chain.forget(&container.id);
+    if runtime.records.container(&container.id).is_none() {
+        // It went while they were told.
+        chain.deleted(&container.id);
     }
 }
 

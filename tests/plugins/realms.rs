@@ -2,7 +2,7 @@
 
 use wasmpod::proto::cri;
 
-use super::kit::{Plugin, start};
+use super::kit::{Plugin, configuration, start};
 use crate::support::{self, Container, Daemon, Pod, container, sandbox};
 
 /// A container that says on which CPUs it is.
@@ -57,6 +57,21 @@ async fn each_realms_pods_run_on_its_cpus_alone() {
     let error = daemon.try_run_pod(config, "").await.unwrap_err();
     assert_eq!(error.code(), tonic::Code::InvalidArgument, "{error}");
     assert!(error.message().contains("the kubelet's pods have 0 (cpus.kubelet"), "{error}");
+}
+
+#[tokio::test]
+async fn a_plugin_is_told_the_pool_of_the_pods_realm() {
+    if !has_two_cpus() {
+        return;
+    }
+    let policy = Plugin { name: "static", guest: "exclusive-cpus", ..Plugin::default() };
+    let config = configuration(&[policy]) + "[cpus]\nkubelet = \"0\"\nagent = \"1\"\n";
+    let daemon = Daemon::start_with(&config).await;
+    let image = daemon.import("graceful").await;
+    let kubelets = daemon.run_pod(sandbox("kubelets")).await;
+    teller(&kubelets, &image, "").await.unwrap().says("works on CPUs 0").await;
+    let agents = pod_of_agent(&daemon, "agents").await;
+    teller(&agents, &image, "").await.unwrap().says("works on CPUs 1").await;
 }
 
 #[tokio::test]

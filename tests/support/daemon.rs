@@ -202,6 +202,17 @@ impl Daemon {
         eventually("the daemon ends after SIGTERM", || child.try_wait().unwrap()).await
     }
 
+    /// Waits, whether it lives or not, until a shim has written a container's end down.
+    pub async fn exit_is_in_the_journal(&self, id: &str) {
+        eventually("the exit is in the shim's journal", || {
+            std::fs::read_dir(self.state.join("shims")).unwrap().find_map(|shim| {
+                let text = std::fs::read_to_string(shim.unwrap().path().join("exits")).ok()?;
+                text.contains(id).then_some(())
+            })
+        })
+        .await;
+    }
+
     /// Starts it again on the same folders (killing it first) and waits until it answers.
     pub async fn restart(&mut self) {
         self.kill();

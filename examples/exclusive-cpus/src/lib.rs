@@ -39,7 +39,8 @@ impl Plugin for ExclusiveCpus {
                 warn!("container {} of pod {} shares its CPUs: {error}", container.name, pod.name);
             }
         }
-        move_the_others(containers)
+        let realm = pods.first().map_or(Realm::Kubelet, |pod| pod.realm);
+        move_the_others(realm, pods, containers)
     }
 
     fn pre_create_container(&mut self, pod: &Pod, container: &Container) -> Result<Adjustment> {
@@ -55,10 +56,7 @@ impl Plugin for ExclusiveCpus {
                 free.len()
             ))?;
         cpu::allocate(&container.id, &chosen)?;
-        let others = containers::list();
-        let others = others.iter().filter(|other| other.id != container.id).cloned();
-        let updates = move_the_others(&others.collect::<Vec<_>>())?;
-        Ok(Adjustment::new().cpuset_cpus(chosen).updates(updates))
+        Ok(Adjustment::new().cpuset_cpus(chosen).updates(others_move(pod, container)?))
     }
 
     /// A kubelet may change what it likes, but not the CPUs.
@@ -72,19 +70,19 @@ impl Plugin for ExclusiveCpus {
         Ok(ResourceChange::new().cpuset_cpus(own.map_or_else(cpu::shared_pool, Ok)?))
     }
 
-    fn post_stop_container(&mut self, _: &Pod, container: &Container) -> Result<Vec<Update>> {
-        give_back(&container.id)
+    fn post_stop_container(&mut self, pod: &Pod, container: &Container) -> Result<Vec<Update>> {
+        give_back(pod, container)
     }
 
-    fn container_exited(&mut self, _: &Pod, container: &Container) -> Result<Vec<Update>> {
-        give_back(&container.id)
+    fn container_exited(&mut self, pod: &Pod, container: &Container) -> Result<Vec<Update>> {
+        give_back(pod, container)
     }
 }
 
 plugin!(
     ExclusiveCpus,
     functions: ["cpu.topology", "cpu.shared-pool", "cpu.allocate", "cpu.release",
-        "cpu.allocations", "containers.list"],
+        "cpu.allocations", "containers.list", "pods.list"],
     fields: ["resources.cpuset-cpus", "updates"],
 );
 
@@ -102,21 +100,27 @@ fn wanted(pod: &Pod, container: &Container) -> Result<Option<usize>> {
     }
 }
 
-fn give_back(id: &str) -> Result<Vec<Update>> {
-    if !cpu::allocations().contains_key(id) {
+fn give_back(pod: &Pod, container: &Container) -> Result<Vec<Update>> {
+    if !cpu::allocations().contains_key(&container.id) {
         return Ok(Vec::new());
     }
-    cpu::release(id)?;
-    let others = containers::list();
-    let others = others.into_iter().filter(|other| other.id != id);
-    move_the_others(&others.collect::<Vec<_>>())
+    cpu::release(&container.id)?;
+    others_move(pod, container)
 }
 
-/// Those without CPUs of their own run on what is left. One that ends meanwhile is no failure.
-fn move_the_others(containers: &[Container]) -> Result<Vec<Update>> {
+fn others_move(pod: &Pod, container: &Container) -> Result<Vec<Update>> {
+    let others = containers::list().into_iter().filter(|other| other.id != container.id);
+    move_the_others(pod.realm, &pods::list(), &others.collect::<Vec<_>>())
+}
+
+/// Those of the realm that have no CPUs of their own run on what is left of it. One that ends
+/// meanwhile is no failure.
+fn move_the_others(realm: Realm, pods: &[Pod], containers: &[Container]) -> Result<Vec<Update>> {
     let (pool, owned) = (cpu::shared_pool()?, cpu::allocations());
+    let is_of_realm = |id: &str| pods.iter().any(|pod| pod.id == id && pod.realm == realm);
     let shares = |container: &&Container| {
         !ended(container)
+            && is_of_realm(&container.pod_id)
             && !owned.contains_key(&container.id)
             && container.resources.cpuset_cpus != pool
     };

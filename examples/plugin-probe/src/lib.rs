@@ -65,6 +65,10 @@ impl Probe {
                 cpu::allocate(of, &cpus)?;
                 Ok(Adjustment::new().cpuset_cpus(cpus))
             }
+            ["take-and-trap", cpus] => {
+                cpu::allocate(of, &cpus.parse()?)?;
+                panic!("as asked in {name}")
+            }
             ["other-container", id] => {
                 let change = ResourceChange::new().memory_limit(1 << 20);
                 containers::update(&[Update::new(id, change)])?;

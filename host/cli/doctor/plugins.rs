@@ -16,7 +16,7 @@ pub async fn check(patient: &Patient) -> Vec<Report> {
             Ok(plugins) => plugins.iter().map(living).collect(),
             Err(error) => {
                 vec![
-                    Finding::warning("plugins", super::super::one_line(error))
+                    Finding::warning("plugins", super::super::one_line(&error))
                         .mend("restart the daemon: its pods run on"),
                 ]
             }
@@ -49,7 +49,7 @@ fn living(plugin: &Listed) -> Finding {
 fn configured((name, plugin): (&String, &PluginConfig)) -> Finding {
     let path = plugin.path.display().to_string();
     match examine::file(&plugin.path) {
-        Err(error) => Finding::error(name, super::super::one_line(error))
+        Err(error) => Finding::error(name, super::super::one_line(&error))
             .mend(format!("set plugins.{name}.path to a plugin's file")),
         Ok(found) => match found.problems.first() {
             Some(problem) => Finding::error(name, problem.as_str()).mend(check_of(&path)),
