@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{CpuSet, Mount};
 
-/// A change of resources. What is none stays as it is.
+/// A change of resources. What is none stays as it is. 0 takes a number back to "not said"; a list
+/// that is set has to name something.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ResourceChange {
@@ -14,10 +15,12 @@ pub struct ResourceChange {
     pub cpu_quota: Option<i64>,
     /// Weight beside others, 2 to 262,144.
     pub cpu_shares: Option<i64>,
-    /// Bytes.
+    /// Bytes; 0: no limit of its own.
     pub memory_limit: Option<i64>,
+    /// Of its pod's CPUs, or of its realm's where the pod has none of its own. Not held against
+    /// what plugins allocated.
     pub cpuset_cpus: Option<CpuSet>,
-    /// NUMA nodes.
+    /// NUMA nodes that the machine has.
     pub cpuset_mems: Option<CpuSet>,
 }
 
@@ -78,6 +81,7 @@ impl ResourceChange {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Update {
+    /// The whole id.
     pub container_id: String,
     pub change: ResourceChange,
     /// A failure is logged and nothing else fails of it.
@@ -105,10 +109,12 @@ pub enum RlimitKind {
     Processes,
 }
 
+/// How many of a kind a container may have at once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Rlimit {
     pub kind: RlimitKind,
+    /// Above the node's own limit it is held down to that, without an error.
     pub most: u64,
 }
 
@@ -118,24 +124,38 @@ pub struct Rlimit {
 pub struct Setting {
     /// Such as "linux.devices".
     pub field: String,
+    /// For the error that names it.
     pub value: String,
 }
 
 /// How a container that is about to be created differs from what was asked for. Two plugins that
-/// set the same variable, annotation, mount path or field are an error that names both.
+/// set or remove the same variable, annotation, mount path or field are an error that names both.
+/// Of each plugin all of it is done or nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Adjustment {
+    /// In place of what was there. Removals come first.
     pub set_env: Vec<(String, String)>,
+    /// Variables' names, the image's too.
     pub remove_env: Vec<String>,
+    /// Instead of all arguments, the program's name first.
     pub args: Option<Vec<String>>,
+    /// Of the host's paths; in place of what is mounted there.
     pub add_mounts: Vec<Mount>,
+    /// Paths in the container, absolute.
     pub remove_mounts: Vec<String>,
+    /// In place of what was there. The kubelet's own ("io.kubernetes.") are refused.
     pub set_annotations: Vec<(String, String)>,
+    /// Keys.
     pub remove_annotations: Vec<String>,
     pub rlimits: Vec<Rlimit>,
+    /// What [`cpu::allocate`](crate::cpu::allocate) gave the container is its cpuset without being
+    /// said.
     pub resources: Option<ResourceChange>,
+    /// Of other containers, once this one is made. One that fails and is not ignored undoes it: its
+    /// creation fails.
     pub updates: Vec<Update>,
+    /// Refused by name: whoever ports a plugin of NRI's learns so what has no meaning here.
     pub other: Vec<Setting>,
 }
 
@@ -216,7 +236,7 @@ impl Adjustment {
         self.change(|change| change.cpu_quota(quota, period))
     }
 
-    /// Of another container, once this one's creation is certain.
+    /// Of another container, once this one is made.
     pub fn update(mut self, update: Update) -> Self {
         self.updates.push(update);
         self

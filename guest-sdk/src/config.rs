@@ -3,11 +3,12 @@
 
 use crate::{Result, Settings, backend};
 
+/// The whole of them; empty where there are none.
 pub fn settings() -> Result<Settings> {
     Settings::from_json(&backend::config::all())
 }
 
-/// One of the first level: a text as it is, anything else as JSON.
+/// One of the first level: a text as it is, anything else as JSON. None where there is none.
 pub fn get(key: &str) -> Option<String> {
     backend::config::get(key)
 }

@@ -21,6 +21,7 @@ pub fn set<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<()> {
     set_bytes(key, &bytes)
 }
 
+/// None where the key is not there.
 pub fn get_bytes(key: &str) -> Result<Option<Vec<u8>>> {
     backend::kv::get(key)
 }
@@ -30,12 +31,12 @@ pub fn set_bytes(key: &str, value: &[u8]) -> Result<()> {
     backend::kv::set(key, value)
 }
 
-/// What is not there is no error.
+/// Durable when it returns. A key that is not there is no error.
 pub fn delete(key: &str) -> Result<()> {
     backend::kv::delete(key)
 }
 
-/// Those that begin so, in order.
+/// The keys that begin with `prefix`, all of them where it is empty, in the order of their bytes.
 pub fn keys(prefix: &str) -> Result<Vec<String>> {
     backend::kv::keys(prefix)
 }

@@ -10,7 +10,7 @@ pub enum Level {
     Error,
 }
 
-/// One line; more than 4 KiB are cut.
+/// One line: control characters become spaces, and what is longer than 4 KiB is cut.
 pub fn write(level: Level, text: &str) {
     backend::log::write(level, text);
 }

@@ -100,8 +100,10 @@ pub const fn bytes<const N: usize>(text: &str) -> [u8; N] {
 ///
 /// - `functions`: interfaces ("cpu") and functions ("cpu.topology") that it calls. `log` and
 ///   `config` need not be named.
-/// - `fields`: what its adjustments set: "env", "args", "mounts", "annotations", "rlimits",
-///   "resources" or "resources.cpuset-cpus" and the like, "updates" (of other containers).
+/// - `fields`: what its adjustments and its updates set: "env", "args", "mounts", "annotations",
+///   "rlimits", "resources" or "resources.cpuset-cpus" and the like, "updates" (of other containers
+///   with an adjustment). `cpu::allocate` and `cpu::pin` set "resources.cpuset-cpus",
+///   `memory::set_mems` "resources.cpuset-mems".
 /// - `namespaces`: whose pods it wants to see; all without it.
 #[macro_export]
 macro_rules! plugin {

@@ -3,10 +3,13 @@
 
 use crate::{Container, CpuSet, Pod, backend};
 
+/// The pod as it was when this container was created.
 pub fn pod() -> Pod {
     backend::this::pod()
 }
 
+/// This container as it was created, with what plugins made of it. Its state and its start are
+/// those of now; its resources are those of its creation, whatever was changed since.
 pub fn container() -> Container {
     backend::this::container()
 }
@@ -19,7 +22,7 @@ pub fn cpuset() -> CpuSet {
 /// The container is asked to end; it has its grace left.
 pub struct StopRequest(backend::this::Stop);
 
-/// A container that asks for this hears stops, so it is not ended before its grace is over. Hold
+/// A main program that asks for this hears stops, so it is not ended before its grace is over. Hold
 /// it: asking is cheap, but it is the first call that says so.
 pub fn stop_requested() -> StopRequest {
     StopRequest(backend::this::stop_requested())
@@ -36,7 +39,8 @@ impl StopRequest {
     }
 }
 
-/// Ends the container with this very code.
+/// Ends the container with this very code. A service ends as a whole, requests under way included;
+/// of a program beside the main one (exec) that program ends alone.
 pub fn exit(code: u8) -> ! {
     backend::this::exit(code)
 }

@@ -42,14 +42,15 @@ pub enum ContainerState {
 pub struct Resources {
     /// Microseconds, 1,000 to 1,000,000.
     pub cpu_period: i64,
-    /// Microseconds of CPU time in each period; -1: no limit.
+    /// Microseconds of CPU time in each period, 1,000 or more; -1: no limit.
     pub cpu_quota: i64,
     /// Weight beside others, 2 to 262,144.
     pub cpu_shares: i64,
     /// Bytes.
     pub memory_limit: i64,
+    /// The CPUs that it may be on.
     pub cpuset_cpus: CpuSet,
-    /// NUMA nodes.
+    /// The NUMA nodes that its memory is taken from.
     pub cpuset_mems: CpuSet,
 }
 
@@ -68,14 +69,19 @@ pub struct Pod {
     /// The RuntimeClass handler; empty is the default one.
     pub handler: String,
     pub state: PodState,
+    /// As it was asked for; may be empty.
     pub hostname: String,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
     /// Of its network namespace; empty on the host's network and before it is attached.
     pub addresses: Vec<String>,
+    /// As it was asked for; may be empty.
     pub cgroup_parent: String,
+    /// What the RuntimeClass adds to the containers'; none where it was not told.
     pub overhead: Option<Resources>,
+    /// Of all its containers together; none where it was not told.
     pub resources: Option<Resources>,
+    /// When its making began.
     pub created_at: i64,
 }
 
@@ -99,6 +105,7 @@ pub enum MountAccess {
     RecursiveReadOnly,
 }
 
+/// A file or folder of the host, or an image's, in a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Mount {
@@ -115,6 +122,7 @@ pub struct Mount {
 pub struct User {
     pub uid: u32,
     pub gid: u32,
+    /// Supplemental ones, ascending, each once.
     pub groups: Vec<u32>,
 }
 
@@ -126,6 +134,7 @@ pub struct Exit {
     pub code: i32,
     /// Completed, Error, OOMKilled, StartError or Unknown.
     pub reason: String,
+    /// For people, such as a trap's backtrace; may be empty.
     pub message: String,
     pub finished_at: i64,
 }
@@ -137,23 +146,31 @@ pub struct Container {
     /// 64 hexadecimal digits. Known before it is created.
     pub id: String,
     pub pod_id: String,
+    /// Within its pod.
     pub name: String,
+    /// How often it was made before.
     pub attempt: u32,
     pub state: ContainerState,
     /// As the pod names it.
     pub image: String,
     /// "sha256:" and 64 hexadecimal digits.
     pub image_id: String,
-    /// The program's name first.
+    /// The program's name first; the image's where the pod says none.
     pub args: Vec<String>,
+    /// Names, each once, and values: the image's too, and PATH and HOSTNAME.
     pub env: Vec<(String, String)>,
+    /// As the pod says; empty where the image does.
     pub working_dir: String,
+    /// Those that the pod asks for, or a plugin; not the root.
     pub mounts: Vec<Mount>,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
+    /// As they are now.
     pub resources: Resources,
     pub user: User,
+    /// Whether its root cannot be written to.
     pub readonly_root: bool,
+    /// Whether its streams are a terminal.
     pub terminal: bool,
     /// Absolute; empty when nothing is logged.
     pub log_path: String,
@@ -174,12 +191,15 @@ impl Container {
     }
 }
 
+/// An image as it was pulled.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Image {
     /// "sha256:" and 64 hexadecimal digits.
     pub id: String,
+    /// Names with a tag, such as "registry.example/app:1".
     pub tags: Vec<String>,
+    /// Names with a digest, such as "registry.example/app@sha256:...".
     pub digests: Vec<String>,
     /// Bytes.
     pub size: u64,
