@@ -13,7 +13,7 @@ use std::process::Command;
 use serde::Deserialize;
 
 use crate::registry::server::{Guard, Server, folder, is_there};
-use crate::support::{Daemon, root_for};
+use crate::support::{self, Daemon, root_for};
 
 /// Images by their names without the registries' hosts, and what each has beside the toolbox's
 /// programs (words of scripts/toolbox-image.sh).
@@ -109,7 +109,7 @@ fn programs() -> Option<PathBuf> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/build-cri-tools.sh");
     let built = Command::new(script).args(["critest", "ginkgo"]).output().unwrap();
     if !built.status.success() {
-        eprintln!("SKIPPED: critest: {}", String::from_utf8_lossy(&built.stderr));
+        support::skipped(&format!("critest: {}", String::from_utf8_lossy(&built.stderr)));
         return None;
     }
     Some(PathBuf::from(String::from_utf8(built.stdout).unwrap().trim()))

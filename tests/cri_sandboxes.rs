@@ -196,13 +196,13 @@ async fn a_realm_sees_its_own_pods_unless_it_asks_for_all() {
 #[tokio::test]
 async fn what_cannot_be_given_is_refused_by_name_and_leaves_nothing() {
     let daemon = Daemon::start().await;
-    let mut privileged = support::sandbox("privileged");
-    let linux = privileged.linux.as_mut().unwrap();
-    linux.security_context.as_mut().unwrap().privileged = true;
+    let mut peeping = support::sandbox("peeping");
+    let context = peeping.linux.as_mut().unwrap().security_context.as_mut().unwrap();
+    context.namespace_options.as_mut().unwrap().pid = cri::NamespaceMode::Node.into();
     let plain = || support::sandbox("plain");
     let nameless = cri::PodSandboxConfig { metadata: None, ..plain() };
     for (config, handler, says) in [
-        (privileged, "", "privileged"),
+        (peeping, "", "namespace_options.pid"),
         (nameless, "", "metadata"),
         (plain(), "no-such", "no-such"),
         (plain(), "wasm-shared", "wasm-shared"),

@@ -17,7 +17,7 @@ pub fn program() -> Option<&'static Path> {
                 concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/build-cri-tools.sh");
             let built = Command::new(script).output().unwrap();
             if !built.status.success() {
-                eprintln!("SKIPPED: crictl: {}", String::from_utf8_lossy(&built.stderr));
+                support::skipped(&format!("crictl: {}", String::from_utf8_lossy(&built.stderr)));
                 return None;
             }
             Some(Path::new(String::from_utf8(built.stdout).unwrap().trim()).join("crictl"))

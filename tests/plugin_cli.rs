@@ -86,7 +86,7 @@ fn check_tells_what_the_example_plugins_ask_for() {
 fn check_reads_a_plugin_in_c() {
     let file = support::guest_folder().join("c-plugin.wasm");
     if !file.exists() {
-        eprintln!("SKIPPED: no C compiler for wasm");
+        support::skipped("no C compiler for wasm");
         return;
     }
     let told = passed(&file);

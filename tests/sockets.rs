@@ -129,7 +129,7 @@ async fn a_p1_server_is_ended_while_it_waits_for_a_connection_and_a_taken_port_i
 #[tokio::test]
 async fn a_go_server_serves_http_on_its_listener() {
     if !support::guest("go-server").exists() {
-        eprintln!("SKIPPED: the Go server was not built");
+        support::skipped("the Go server was not built");
         return;
     }
     let daemon = Daemon::start().await;

@@ -74,8 +74,8 @@ pub fn topology() -> Topology {
 
 /// What nobody was allocated, of a realm's CPUs: those that the node's configuration gives it, else
 /// all that are online. Within a hook that is about a pod it is the realm of that pod; in any other
-/// call (`configure`, `synchronize`) the kubelet's. An error where the realm was given no CPUs
-/// while the other realm has ready pods.
+/// call (`configure`, `synchronize`) that of the first pod that is seen, the kubelet's where there is
+/// none. An error where the realm was given no CPUs while the other realm has ready pods.
 pub fn shared_pool() -> Result<CpuSet> {
     backend::cpu::shared_pool()
 }

@@ -1,6 +1,6 @@
-//! Which security settings wasmpod gives and which it refuses. What is not enforced yet is refused
-//! by the field's name, never ignored; what a kubelet always sends, and what a wasm guest has
-//! anyway (no system calls, no capabilities, no /proc of the host), passes.
+//! Which security settings wasmpod gives and which it refuses. What cannot be given is refused by the
+//! field's name, never ignored; what a kubelet always sends, and what a wasm guest has anyway (no
+//! system calls, no capabilities, no /proc of the host), passes.
 // The fields that CRI deprecates have to be refused like the others for as long as it has them.
 #![allow(deprecated)]
 
@@ -18,7 +18,7 @@ pub fn sandbox(config: &cri::PodSandboxConfig) -> Result<()> {
         return refuse(&format!("sysctls[{name}]"), "remove it");
     }
     let Some(context) = &linux.security_context else { return Ok(()) };
-    not_set("security_context.privileged", context.privileged)?;
+    // `privileged` announces that a container of the pod may be: that one is refused.
     if let Some(options) = &context.namespace_options {
         namespaces(options)?;
     }
@@ -39,11 +39,13 @@ pub fn container(config: &cri::ContainerConfig) -> Result<()> {
     config.mounts.iter().try_for_each(mount)?;
     let context = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
     let Some(context) = context else { return Ok(()) };
-    not_set("security_context.privileged", context.privileged)?;
+    if context.privileged {
+        return refuse("security_context.privileged", "leave it unset");
+    }
     if let Some(capabilities) = &context.capabilities {
         let mut added =
             capabilities.add_capabilities.iter().chain(&capabilities.add_ambient_capabilities);
-        if let Some(name) = added.next() {
+        if let Some(name) = added.find(|name| !holds_already(name)) {
             return refuse(&format!("security_context.capabilities: adding {name}"), "remove it");
         }
     }
@@ -60,20 +62,24 @@ pub fn container(config: &cri::ContainerConfig) -> Result<()> {
 }
 
 fn refuse(field: &str, instead: &str) -> Result<()> {
-    Err(Error::Refused(format!("{field} is not enforced by wasmpod yet: {instead}")))
+    Err(Error::Refused(format!("{field} cannot be given to a WebAssembly guest: {instead}")))
 }
 
-fn not_set(field: &str, is_set: bool) -> Result<()> {
-    if is_set { refuse(field, "leave it unset") } else { Ok(()) }
+/// Whether every guest may do what a capability is for: listen on ports below 1024 in its pod's
+/// network, see its pod's processes (which `kubectl debug` asks for by itself).
+fn holds_already(capability: &str) -> bool {
+    let name = capability.strip_prefix("CAP_").unwrap_or(capability);
+    matches!(name, "NET_BIND_SERVICE" | "SYS_PTRACE")
 }
 
-/// Guests share no process or IPC namespace with anybody, so POD and CONTAINER are the same.
+/// A pod's processes see each other, and nobody else's, so POD, CONTAINER and TARGET are the same;
+/// guests share no IPC with anybody.
 fn namespaces(options: &cri::NamespaceOption) -> Result<()> {
-    use NamespaceMode::{Container, Node, Pod};
+    use NamespaceMode::{Container, Node, Pod, Target};
     let user = options.userns_options.as_ref().map_or(Node.into(), |user| user.mode);
     for (name, number, given) in [
         ("network", options.network, &[Pod, Node][..]),
-        ("pid", options.pid, &[Pod, Container]),
+        ("pid", options.pid, &[Pod, Container, Target]),
         ("ipc", options.ipc, &[Pod, Container]),
         ("userns_options.mode", user, &[Node]),
     ] {

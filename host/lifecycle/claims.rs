@@ -70,6 +70,9 @@ impl Claims {
         if let Some(cpu) = claim.cpus.iter().find(|&cpu| !pool.contains(cpu)) {
             return Err(Error::Invalid(format!("CPU {cpu} is none of the pool's {pool}")));
         }
+        if let Some(other) = held.get(container).filter(|other| other.plugin != claim.plugin) {
+            return Err(of_other(container, other));
+        }
         let others = held.iter().filter(|(id, _)| *id != container);
         let taken = others.flat_map(|(id, other)| {
             other
@@ -128,12 +131,32 @@ impl Claims {
         of.iter().filter(|&cpu| !held.values().any(|claim| claim.cpus.contains(cpu))).collect()
     }
 
+    /// Gives back what the plugin took for the container; nothing is not wrong.
+    pub fn release(&self, plugin: &str, container: &str) -> Result<()> {
+        match self.of(container) {
+            Some(other) if other.plugin != plugin => Err(of_other(container, &other)),
+            held => {
+                if held.is_some() {
+                    self.give_back(container);
+                }
+                Ok(())
+            }
+        }
+    }
+
     fn save(&self, held: &BTreeMap<String, Claim>) -> Result<()> {
         let doing = || Error::io(format!("writing {}", self.file.display()));
         let new = self.file.with_extension("new");
         std::fs::write(&new, serde_json::to_vec(held).unwrap_or_default()).map_err(doing())?;
         std::fs::rename(&new, &self.file).map_err(doing())
     }
+}
+
+fn of_other(container: &str, claim: &Claim) -> Error {
+    Error::Precondition(format!(
+        "the CPUs of container {container} were allocated by plugin {}",
+        claim.plugin
+    ))
 }
 
 #[cfg(test)]
@@ -155,6 +178,9 @@ mod tests {
         assert_eq!(error, "CPU 2 was allocated to container a by plugin p");
         let error = claims.take("b", claim("q", "7"), &pool).unwrap_err().to_string();
         assert_eq!(error, "CPU 7 is none of the pool's 0-3");
+        let error = claims.take("a", claim("q", "3"), &pool).unwrap_err().to_string();
+        assert_eq!(error, "the CPUs of container a were allocated by plugin p");
+        assert_eq!(claims.release("q", "a").unwrap_err().to_string(), error);
         claims.take("b", claim("q", "3"), &pool).unwrap();
         assert_eq!(claims.rest(&pool).to_string(), "0");
         let claims = Claims::open(file.clone(), |id| id == "a").unwrap();

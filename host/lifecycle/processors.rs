@@ -43,13 +43,8 @@ impl View {
         };
         let (pool, list) = (self.pool(realm)?, cpus.to_string());
         let claim = Claim { plugin: self.shared.name.clone(), cpus };
-        let before = self.shared.claims.take(id, claim, &pool).map_err(|error| match error {
-            // Whose they are is not a pod's to know.
-            Error::Precondition(_) if self.only.is_some() => {
-                Error::Precondition(format!("others have some of the CPUs {list}"))
-            }
-            error => error,
-        })?;
+        let taken = self.shared.claims.take(id, claim, &pool);
+        let before = taken.map_err(|error| self.of_others(error))?;
         if !is_there {
             return Ok(());
         }
@@ -61,6 +56,16 @@ impl View {
             }
         }
         moved
+    }
+
+    /// Whose other CPUs are is not a pod's to know.
+    fn of_others(&self, error: Error) -> Error {
+        match error {
+            Error::Precondition(_) if self.only.is_some() => {
+                Error::Precondition("others have some of these CPUs".to_owned())
+            }
+            error => error,
+        }
     }
 
     async fn move_to(&self, id: &str, cpus: String) -> Result<()> {
@@ -104,18 +109,8 @@ impl cpu::Host for View {
     }
 
     async fn release(&mut self, id: String) -> Answer<()> {
-        let held = self.shared.claims.all();
-        said(match held.get(&id) {
-            Some(claim) if claim.plugin == self.shared.name => {
-                self.shared.claims.give_back(&id);
-                Ok(())
-            }
-            Some(claim) => Err(Error::Precondition(format!(
-                "the CPUs of container {id} were allocated by plugin {}",
-                claim.plugin
-            ))),
-            None => Ok(()),
-        })
+        let released = self.shared.claims.release(&self.shared.name, &id);
+        said(released.map_err(|error| self.of_others(error)))
     }
 
     async fn allocations(&mut self) -> wasmtime::Result<Vec<(String, String)>> {

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 use super::kit::Made;
-use crate::support::eventually;
+use crate::support::{self, eventually};
 
 /// Where an image is put, and the folder that several registries may share.
 pub struct Server {
@@ -41,7 +41,7 @@ pub fn is_there() -> bool {
         && there("htpasswd", "-h")
         && there("openssl", "version");
     if !all {
-        eprintln!("SKIPPED: no docker-registry, htpasswd and openssl (scripts/setup.sh)");
+        support::skipped("no docker-registry, htpasswd and openssl (scripts/setup.sh)");
     }
     all
 }

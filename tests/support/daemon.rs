@@ -293,6 +293,8 @@ fn spawn(user: &User, path: &Path, state: &Path) -> Child {
         .arg(state)
         .arg("--listen")
         .arg(path.join("kubelet.sock"))
+        // None but the configuration's, whatever is installed here.
+        .env("WASMPOD_TOOLBOX", "")
         .stdin(std::process::Stdio::null())
         .stdout(log("daemon.log"))
         .stderr(log("daemon.log"))

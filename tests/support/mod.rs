@@ -51,6 +51,14 @@ pub use tarpit::Tarpit;
 pub use user::User;
 pub use wait::{DEADLINE, eventually, eventually_async};
 
+/// Says loudly that tests are skipped for want of something that scripts/setup.sh installs; no test
+/// is, where WASMPOD_TESTS_SKIP_NOTHING is set.
+#[track_caller]
+pub fn skipped(why: &str) {
+    assert!(std::env::var_os("WASMPOD_TESTS_SKIP_NOTHING").is_none(), "not to be skipped: {why}");
+    eprintln!("SKIPPED: {why}");
+}
+
 /// Is this process root? If not, says loudly that the test is skipped.
 ///
 ///     if !support::root_for("mounts") { return }

@@ -135,7 +135,7 @@ applets! {
     "sleep" => system::sleep,
     "sort" => sort::sort,
     "stat" => links::stat,
-    "sync" => print::yes,
+    "sync" => files::sync,
     "tail" => text::tail,
     "tar" => tar::tar,
     "tee" => filter::tee,
