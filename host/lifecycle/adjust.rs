@@ -358,3 +358,7 @@ pub fn change_resources(resources: &mut Resources, change: &wit::ResourceChange)
         }
     }
 }
+
+#[cfg(test)]
+#[path = "adjust_tests.rs"]
+mod tests;
