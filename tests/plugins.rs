@@ -5,6 +5,7 @@ mod adjusting;
 mod apart;
 mod chain;
 mod examples;
+mod files;
 mod functions;
 mod kit;
 mod lies;

@@ -9,7 +9,7 @@ use crate::support;
 
 type Resources = cri::LinuxContainerResources;
 
-async fn update(
+pub async fn update(
     pod: &Pod,
     overhead: Option<Resources>,
     resources: Option<Resources>,
@@ -20,7 +20,7 @@ async fn update(
 }
 
 /// What crictl inspectp shows of a pod's resources.
-async fn recorded(daemon: &Daemon, pod: &Pod) -> serde_json::Value {
+pub async fn recorded(daemon: &Daemon, pod: &Pod) -> serde_json::Value {
     let request = cri::PodSandboxStatusRequest { pod_sandbox_id: pod.id.clone(), verbose: true };
     let answer = daemon.runtime().pod_sandbox_status(request).await.unwrap().into_inner();
     let info: serde_json::Value = serde_json::from_str(&answer.info["info"]).unwrap();

@@ -1,6 +1,9 @@
 //! The plugins of examples/ on a real node.
 
+use wasmpod::proto::cri;
+
 use super::kit::{Plugin, shows, start};
+use crate::pinning::kit as pinning;
 use crate::support::{self, Container, Daemon, Pod, eventually_async, sandbox};
 
 async fn with(guest: &str) -> Daemon {
@@ -16,7 +19,7 @@ async fn annotated(daemon: &Daemon, name: &str, annotation: (&str, &str)) -> Pod
 /// A running container's CPUs or NUMA nodes, by the list format.
 async fn numbers(
     container: &Container,
-    of: impl Fn(wasmpod::proto::cri::LinuxContainerResources) -> String,
+    of: impl Fn(cri::LinuxContainerResources) -> String,
 ) -> Vec<u32> {
     let status = container.status().await.unwrap();
     let text = of(status.resources.unwrap().linux.unwrap());
@@ -62,6 +65,32 @@ async fn exclusive_cpus_are_nobody_elses_until_their_container_ends() {
         (cpus(&shared).await == all).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubelets_cpuset_does_not_stand_over_exclusive_cpus() {
+    if std::thread::available_parallelism().unwrap().get() < 2 {
+        eprintln!("SKIPPED: one CPU cannot be shared out");
+        return;
+    }
+    let daemon = with("exclusive-cpus").await;
+    let image = daemon.import("probe").await;
+    let words = ["say", "here", "--", "spin"];
+    let pod = annotated(&daemon, "own", ("exclusive-cpus.example/count", "1")).await;
+    let own = shows(&pod, &image, &words).await;
+    let shared = shows(&daemon.run_pod(sandbox("plain")).await, &image, &words).await;
+    let taken = pinning::applied(&own).await.cpuset_cpus;
+    let rest = pinning::applied(&shared).await.cpuset_cpus;
+    assert_ne!(taken, rest);
+    for (container, has, wanted) in [(&own, &taken, &rest), (&shared, &rest, &taken)] {
+        let wanted = cri::LinuxContainerResources { cpu_shares: 512, ..pinning::cpus(wanted) };
+        pinning::update(container, wanted).await.unwrap();
+        let now = pinning::applied(container).await;
+        assert_eq!((&now.cpuset_cpus, now.cpu_shares), (has, 512));
+        let threads = pinning::threads(&daemon, container);
+        assert!(!threads.is_empty());
+        assert!(threads.values().all(|thread| thread.allowed == *has), "{has}: {threads:?}");
+    }
 }
 
 #[tokio::test]

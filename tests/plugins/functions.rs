@@ -5,7 +5,9 @@ use std::fs;
 use support::{Container, Daemon, Pod, sandbox};
 use wasmpod::model::cpuset::CpuSet;
 
-use super::kit::{Plugin, asks, configuration, hooks, pod, probe, said, shows, start};
+use super::kit::{
+    File, Plugin, asks, hooks, pod, probe, rewritten, said, sandbox_in, shows, start,
+};
 use crate::pinning::kit::{Thread, applied, cpus, run, share, threads};
 use crate::support::{self, eventually, eventually_async};
 
@@ -220,9 +222,7 @@ async fn a_plugin_sees_and_reaches_the_namespaces_alone_that_it_was_granted() {
     let plugin = Plugin { more: "namespaces = [\"seen\"]", ..Plugin::default() };
     let daemon = start(&[plugin]).await;
     let image = daemon.import("probe").await;
-    let mut config = sandbox("seen");
-    config.metadata.as_mut().unwrap().namespace = "seen".to_owned();
-    let seen = daemon.run_pod(config).await;
+    let seen = daemon.run_pod(sandbox_in("seen", "seen")).await;
     let hidden = daemon.run_pod(sandbox("hidden")).await;
     let other = shows(&hidden, &image, &["idle"]).await;
     let (pod, id) = (&hidden.id, &other.id);
@@ -246,25 +246,13 @@ async fn a_plugin_sees_and_reaches_the_namespaces_alone_that_it_was_granted() {
 
 #[tokio::test]
 async fn a_plugin_that_asks_for_one_namespace_sees_no_other_though_all_are_granted() {
-    let folder = tempfile::tempdir().unwrap();
-    let (guest, file) = (support::guest("plugin-probe"), folder.path().join("plugin.wasm"));
-    // As long a list, so that nothing else of the component changes.
     let (all, one) = (br#""namespaces":["*"]"#, br#""namespaces":["s"]"#);
-    let mut wasm = fs::read(&guest).unwrap();
-    // Once for each library that the linker found it in.
-    while let Some(at) = wasm.windows(all.len()).position(|part| part == all) {
-        wasm[at..at + one.len()].copy_from_slice(one);
-    }
-    fs::write(&file, wasm).unwrap();
-    let config = configuration(&[Plugin::default()]);
-    let config = config.replace(&guest.display().to_string(), &file.display().to_string());
-    let daemon = Daemon::start_with(&config).await;
+    let file = File::new(&rewritten("plugin-probe", (all, one)));
+    let daemon = Daemon::start_with(&file.configuration(Plugin::default())).await;
     let image = daemon.import("probe").await;
     let hidden = pod(&daemon).await;
     shows(&hidden, &image, &["idle"]).await;
-    let mut own = sandbox("own");
-    own.metadata.as_mut().unwrap().namespace = "s".to_owned();
-    let own = daemon.run_pod(own).await;
+    let own = daemon.run_pod(sandbox_in("s", "own")).await;
     let told = said(&daemon, &own, &image, &format!("pods.list ; pods.get {}", hidden.id)).await;
     assert_eq!(told, [own.id.clone(), "none".to_owned()]);
     assert!(hooks(&daemon, &hidden.id).is_empty(), "{}", daemon.own_log());

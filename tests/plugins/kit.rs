@@ -1,6 +1,8 @@
 //! What tests of plugins share: a node with plugins, what they told of.
 
 use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
 
 use support::{Container, Daemon, Pod, container, eventually, sandbox};
 use wasmpod::proto::cri;
@@ -44,6 +46,49 @@ pub fn configuration(plugins: &[Plugin<'_>]) -> String {
     text
 }
 
+/// A plugin's file in a folder of the test's own: another may take its place.
+pub struct File(tempfile::TempDir);
+
+impl File {
+    pub fn new(content: &[u8]) -> Self {
+        let file = Self(tempfile::tempdir().unwrap());
+        fs::write(file.path(), content).unwrap();
+        file
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.0.path().join("plugin.wasm")
+    }
+
+    /// Renamed in, so that it is seen whole or not at all.
+    pub fn replace(&self, content: &[u8]) {
+        let new = self.0.path().join("new");
+        fs::write(&new, content).unwrap();
+        fs::rename(&new, self.path()).unwrap();
+    }
+
+    /// Of a node that has this plugin from here.
+    pub fn configuration(&self, plugin: Plugin<'_>) -> String {
+        let guest = support::guest(plugin.guest).display().to_string();
+        configuration(&[plugin]).replace(&guest, &self.path().display().to_string())
+    }
+}
+
+pub fn wasm(name: &str) -> Vec<u8> {
+    fs::read(support::guest(name)).unwrap()
+}
+
+/// A guest in which one text stands for another. Both are as long, so that nothing else changes.
+pub fn rewritten(name: &str, (old, new): (&[u8], &[u8])) -> Vec<u8> {
+    assert_eq!(old.len(), new.len());
+    let mut wasm = wasm(name);
+    // Once for each library that the linker found it in.
+    while let Some(at) = wasm.windows(old.len()).position(|part| part == old) {
+        wasm[at..at + new.len()].copy_from_slice(new);
+    }
+    wasm
+}
+
 pub async fn start(plugins: &[Plugin<'_>]) -> Daemon {
     Daemon::start_with(&configuration(plugins)).await
 }
@@ -65,6 +110,27 @@ pub fn hooks(daemon: &Daemon, of: &str) -> Vec<String> {
 /// A pod and what happens when a probe is to be created in it.
 pub async fn pod(daemon: &Daemon) -> Pod {
     daemon.run_pod(sandbox("plugged")).await
+}
+
+/// A pod's configuration, in this namespace.
+pub fn sandbox_in(namespace: &str, name: &str) -> cri::PodSandboxConfig {
+    let mut config = sandbox(name);
+    config.metadata.as_mut().unwrap().namespace = namespace.to_owned();
+    config
+}
+
+/// Has an image come from a registry; false where this machine has none.
+pub async fn pull(daemon: &Daemon) -> bool {
+    use crate::registry::kit::artifact;
+    use crate::registry::server::{Guard, Server, folder, is_there};
+    if !is_there() {
+        return false;
+    }
+    let folder = folder();
+    let server = Server::start(folder.path(), Guard::Nothing).await;
+    server.push(&artifact(wasm("hello")), "team/hello", "1");
+    daemon.cli(&["pull", &format!("{}/team/hello:1", server.host)]).await;
+    true
 }
 
 /// A container of the probe guest that shows its environment.

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use support::{container, sandbox};
 
-use super::kit::{Plugin, configuration, hooks, pod, probe, shows, start};
+use super::kit::{
+    File, Plugin, configuration, hooks, pod, probe, sandbox_in, shows, start, told, wasm,
+};
+use crate::pod_resources;
 use crate::support::{self, Daemon, eventually};
 
 const QUICK: &str = "deadline_ms = 500";
@@ -72,14 +75,13 @@ async fn after_three_misses_a_plugin_is_given_up_at_once() {
     assert!(error.message().contains("is given up for a while after three misses"), "{error}");
 }
 
+/// Sees one namespace alone and may take long.
+const ELSEWHERE: &str = "deadline_ms = 60000\nnamespaces = [\"elsewhere\"]";
+
 #[tokio::test]
-async fn one_bad_plugin_does_not_delay_pods_that_it_does_not_see() {
+async fn a_plugin_that_is_not_there_does_not_delay_pods_that_it_does_not_see() {
     let settings = does("spin");
-    let plugin = Plugin {
-        settings: &settings,
-        more: "deadline_ms = 60000\nnamespaces = [\"elsewhere\"]",
-        ..Plugin::default()
-    };
+    let plugin = Plugin { settings: &settings, more: ELSEWHERE, ..Plugin::default() };
     let mut text = configuration(&[plugin]);
     text = text.replace("plugin-probe.wasm", "env-inject.wasm.none");
     let daemon = Daemon::start_with(&text).await;
@@ -89,15 +91,62 @@ async fn one_bad_plugin_does_not_delay_pods_that_it_does_not_see() {
 }
 
 #[tokio::test]
+async fn a_plugin_that_spins_does_not_delay_pods_that_it_does_not_see() {
+    for hook in ["run-pod-sandbox", "container-exited"] {
+        let settings = format!("do = {{ {hook} = \"spin\" }}");
+        let bad = Plugin { name: "bad", settings: &settings, more: ELSEWHERE, ..Plugin::default() };
+        let takes = "do = { pre-create-container = \"take 0\" }";
+        let good = Plugin { more: "namespaces = [\"tests\"]", ..probe("good", 20, takes) };
+        let daemon = start(&[bad, good]).await;
+        let image = daemon.import("probe").await;
+        let concerned = async {
+            let pod = daemon.run_pod(sandbox_in("elsewhere", "concerned")).await;
+            pod.output_of("main", &image, &["dump"]).await;
+            std::future::pending().await
+        };
+        let other = async {
+            let spins = || told(&daemon).iter().any(|told| told.starts_with(hook));
+            eventually("it spins", || spins().then_some(())).await;
+            let pod = pod(&daemon).await;
+            pod.output_of("first", &image, &["dump"]).await;
+            // The CPU of the one that has ended is free: that was told too.
+            support::eventually_async("its CPU is free", || async {
+                pod.try_create(container("second", &image)).await.ok().map(drop)
+            })
+            .await;
+            pod.stop().await;
+            pod.remove().await;
+        };
+        tokio::select! {
+            () = concerned => {}
+            () = other => {}
+        }
+        assert!(!daemon.own_log().contains("gave no answer"), "it spins no more");
+    }
+}
+
+#[tokio::test]
+async fn a_requests_time_runs_while_the_plugin_answers_another() {
+    let plugin = Plugin {
+        settings: "do = { update-pod-sandbox = \"wait 2100\" }",
+        more: "deadline_ms = 3000",
+        ..Plugin::default()
+    };
+    let daemon = start(&[plugin]).await;
+    let pods = [daemon.run_pod(sandbox("one")).await, daemon.run_pod(sandbox("other")).await];
+    let asked = pods.each_ref().map(|pod| pod_resources::update(pod, None, None));
+    let answers = futures::future::join_all(asked).await;
+    let late: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
+    assert_eq!(late.len(), 1, "{late:?}");
+    let wanted = "plugin probe gave no answer within 3000 ms (update-pod-sandbox); mend it";
+    assert!(late[0].message().starts_with(wanted), "{late:?}");
+}
+
+#[tokio::test]
 async fn what_is_no_plugin_says_so_and_a_better_file_takes_its_place() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("plugin.wasm");
-    let config = configuration(&[Plugin::default()]);
-    let guest = support::guest("plugin-probe");
-    let config = config.replace(&guest.display().to_string(), &file.display().to_string());
-    let whole = std::fs::read(&guest).unwrap();
-    std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
-    let daemon = Daemon::start_with(&config).await;
+    let whole = wasm("plugin-probe");
+    let file = File::new(&whole[..whole.len() / 2]);
+    let daemon = Daemon::start_with(&file.configuration(Plugin::default())).await;
     let refused = |wanted: &'static str| {
         let daemon = &daemon;
         async move {
@@ -109,14 +158,12 @@ async fn what_is_no_plugin_says_so_and_a_better_file_takes_its_place() {
         }
     };
     refused("plugin probe is not there: ").await;
-    std::fs::copy(support::guest("hello"), &file).unwrap();
+    // Written over, as careless people do.
+    std::fs::copy(support::guest("hello"), file.path()).unwrap();
     refused("it is a core module, no component").await;
-    std::fs::copy(support::guest("hello-p2"), &file).unwrap();
+    std::fs::copy(support::guest("hello-p2"), file.path()).unwrap();
     refused("it is no plugin: it does not export wasmpod:lifecycle/node-hooks@0.1.0").await;
-    // Renamed in, as careful people do.
-    let new = folder.path().join("new");
-    std::fs::write(&new, &whole).unwrap();
-    std::fs::rename(&new, &file).unwrap();
+    file.replace(&whole);
     support::eventually_async("the right one is taken", || async {
         daemon.try_run_pod(sandbox("good"), "").await.ok().map(drop)
     })

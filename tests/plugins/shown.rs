@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use serde_json::{Value, json};
 use support::{Daemon, container, eventually_async, sandbox};
 
-use super::kit::{Plugin, configuration, pod, probe, shows, start};
+use super::kit::{File, Plugin, configuration, pod, probe, shows, start, wasm};
 use crate::support;
 
 async fn listed(daemon: &Daemon) -> Vec<Value> {
@@ -79,14 +79,10 @@ async fn the_doctor_tells_of_plugins_that_cannot_be_used() {
 
 #[tokio::test]
 async fn the_list_follows_breakdowns_the_circuit_and_the_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("plugin.wasm");
-    let guest = support::guest("plugin-probe");
-    std::fs::copy(&guest, &file).unwrap();
+    let whole = wasm("plugin-probe");
+    let file = File::new(&whole);
     let traps = probe("probe", 1, "do = { pre-create-container = \"trap\" }");
-    let config = configuration(&[traps]);
-    let config = config.replace(&guest.display().to_string(), &file.display().to_string());
-    let daemon = Daemon::start_with(&config).await;
+    let daemon = Daemon::start_with(&file.configuration(traps)).await;
     let found = is(&daemon, "running").await;
     assert_eq!((&found["breakdowns"], &found["fault"]), (&json!(0), &json!("")));
 
@@ -106,19 +102,12 @@ async fn the_list_follows_breakdowns_the_circuit_and_the_file() {
     assert_eq!(found["breakdowns"], 3);
     assert!(table(&daemon).await.contains("circuit open"));
 
-    // Renamed in, so that it is seen whole or not at all.
-    let replace = |content: &[u8]| {
-        let new = folder.path().join("new");
-        std::fs::write(&new, content).unwrap();
-        std::fs::rename(&new, &file).unwrap();
-    };
-    let whole = std::fs::read(&guest).unwrap();
-    replace(&whole[..whole.len() / 2]);
+    file.replace(&whole[..whole.len() / 2]);
     let found = is(&daemon, "refused").await;
     assert_eq!(found["breakdowns"], 0);
     assert!(found["fault"].as_str().unwrap().contains("it is not valid WebAssembly"), "{found}");
 
-    replace(&std::fs::read(support::guest("env-inject")).unwrap());
+    file.replace(&wasm("env-inject"));
     let found = is(&daemon, "running").await;
     assert_eq!((&found["fault"], &found["hooks"]), (&json!(""), &json!(["pre-create-container"])));
 }

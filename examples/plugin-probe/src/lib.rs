@@ -1,6 +1,6 @@
 //! A plugin that does what a test tells it: its setting `do` is a table of hooks and what each does,
-//! words with spaces between them. A container's annotation `plugin-probe.example/HOOK` stands over
-//! it. Every hook that is called is noted in the log and, where `kv` is set, in its state.
+//! words with spaces between them. An annotation `plugin-probe.example/HOOK` of the pod or container
+//! stands over it. Every hook that is called is noted in the log and, where `kv` is set, in its state.
 
 mod calls;
 mod garbage;
@@ -14,6 +14,14 @@ struct Probe {
     things: BTreeMap<String, String>,
     has_state: bool,
     held: Vec<Vec<u8>>,
+    validated: Validated,
+}
+
+/// What validate-container was last shown.
+#[derive(Default)]
+struct Validated {
+    env: Vec<(String, String)>,
+    by: String,
 }
 
 impl Probe {
@@ -21,9 +29,16 @@ impl Probe {
         self.hook_of(name, of, None)
     }
 
+    fn pod(&mut self, name: &str, pod: &Pod) -> Result<()> {
+        self.pod_of(name, pod, &pod.id)
+    }
+
+    fn pod_of(&mut self, name: &str, pod: &Pod, of: &str) -> Result<()> {
+        self.hook_of(name, of, pod.annotation(&key(name))).map(drop)
+    }
+
     fn container(&mut self, name: &str, container: &Container) -> Result<Adjustment> {
-        let asked = container.annotation(&format!("plugin-probe.example/{name}"));
-        self.hook_of(name, &container.id, asked)
+        self.hook_of(name, &container.id, container.annotation(&key(name)))
     }
 
     fn hook_of(&mut self, name: &str, of: &str, asked: Option<&str>) -> Result<Adjustment> {
@@ -43,6 +58,10 @@ impl Probe {
             ["sleep"] => loop {
                 std::thread::sleep(std::time::Duration::from_secs(3600));
             },
+            ["wait", millis] => {
+                std::thread::sleep(std::time::Duration::from_millis(millis.parse()?));
+                Ok(Adjustment::new())
+            }
             ["recurse"] => Ok(Adjustment::new().env("DEPTH", deeper(1).to_string())),
             ["eat"] => loop {
                 self.held.push(vec![1; 1 << 20]);
@@ -52,6 +71,15 @@ impl Probe {
             ["refuse", ..] => bail!("{}", words[1..].join(" ")),
             ["env", variable, value] => Ok(Adjustment::new().env(variable, value)),
             ["unset", variable] => Ok(Adjustment::new().without_env(variable)),
+            ["expect-env", variable, value, "by", plugins] => {
+                let Validated { env, by } = &self.validated;
+                let found = env.iter().rev().find(|(name, _)| name == variable);
+                let found = found.map_or("unset", |(_, value)| value.as_str());
+                if (found, by.as_str()) != (value, plugins) {
+                    bail!("{variable} is {found} by {by}");
+                }
+                Ok(Adjustment::new())
+            }
             ["args", ..] => Ok(Adjustment::new().args(words[1..].iter().copied())),
             ["cpus", cpus] => Ok(Adjustment::new().cpuset_cpus(cpus.parse()?)),
             ["memory", bytes] => Ok(Adjustment::new().memory_limit(bytes.parse().unwrap_or(-1))),
@@ -104,6 +132,18 @@ impl Probe {
     }
 }
 
+fn key(hook: &str) -> String {
+    format!("plugin-probe.example/{hook}")
+}
+
+/// Some of them, in one line.
+fn told(resources: Option<&Resources>) -> String {
+    resources.map_or("none".to_owned(), |told| {
+        let Resources { cpu_shares, memory_limit, cpuset_cpus, .. } = told;
+        format!("shares {cpu_shares} memory {memory_limit} cpus [{cpuset_cpus}]")
+    })
+}
+
 #[allow(unconditional_recursion)]
 fn deeper(depth: u64) -> u64 {
     let wide = std::hint::black_box([depth; 64]);
@@ -129,15 +169,29 @@ impl Plugin for Probe {
     }
 
     fn run_pod_sandbox(&mut self, pod: &Pod) -> Result<()> {
-        self.hook("run-pod-sandbox", &pod.id).map(drop)
+        self.pod("run-pod-sandbox", pod)
     }
 
     fn stop_pod_sandbox(&mut self, pod: &Pod) -> Result<()> {
-        self.hook("stop-pod-sandbox", &pod.id).map(drop)
+        self.pod("stop-pod-sandbox", pod)
     }
 
     fn remove_pod_sandbox(&mut self, pod: &Pod) -> Result<()> {
-        self.hook("remove-pod-sandbox", &pod.id).map(drop)
+        self.pod("remove-pod-sandbox", pod)
+    }
+
+    fn update_pod_sandbox(
+        &mut self,
+        pod: &Pod,
+        overhead: Option<&Resources>,
+        wanted: Option<&Resources>,
+    ) -> Result<()> {
+        let of = format!("{} overhead {}, wanted {}", pod.id, told(overhead), told(wanted));
+        self.pod_of("update-pod-sandbox", pod, &of)
+    }
+
+    fn post_update_pod_sandbox(&mut self, pod: &Pod) -> Result<()> {
+        self.pod("post-update-pod-sandbox", pod)
     }
 
     fn pre_create_container(&mut self, _: &Pod, container: &Container) -> Result<Adjustment> {
@@ -184,14 +238,21 @@ impl Plugin for Probe {
 
     fn container_exited(&mut self, _: &Pod, container: &Container) -> Result<Vec<Update>> {
         let code = container.exit.as_ref().map_or(-1, |exit| exit.code);
-        self.hook("container-exited", &format!("{} {code}", container.id)).map(|_| Vec::new())
+        let (name, of) = ("container-exited", format!("{} {code}", container.id));
+        self.hook_of(name, &of, container.annotation(&key(name))).map(|_| Vec::new())
     }
 
     fn image_pulled(&mut self, image: &Image) -> Result<()> {
         self.hook("image-pulled", &image.id).map(drop)
     }
 
-    fn validate_container(&mut self, _: &Pod, container: &Container, _: &[String]) -> Result<()> {
+    fn validate_container(
+        &mut self,
+        _: &Pod,
+        container: &Container,
+        adjusted_by: &[String],
+    ) -> Result<()> {
+        self.validated = Validated { env: container.env.clone(), by: adjusted_by.join(",") };
         self.container("validate-container", container).map(drop)
     }
 }
