@@ -1,8 +1,10 @@
 //! What plugins keep from each other: one's failure, one's CPUs, what one may see.
 
-use support::{Daemon, eventually, sandbox};
+use support::{Daemon, eventually};
 
-use super::kit::{Plugin, answers, asks, configuration, hooks, pod, probe, said, shows, start};
+use super::kit::{
+    Plugin, answers, asks, configuration, hooks, pod, probe, said, sandbox_in, shows, start,
+};
 use crate::support;
 
 #[tokio::test]
@@ -30,9 +32,7 @@ async fn a_pods_allocations_are_shown_to_those_who_may_see_it() {
     let image = daemon.import("probe").await;
     let config = asks("taker", &image, ("pre-create-container", "take 0"));
     let taker = pod(&daemon).await.create(config).await;
-    let mut elsewhere = sandbox("elsewhere");
-    elsewhere.metadata.as_mut().unwrap().namespace = "elsewhere".to_owned();
-    let elsewhere = daemon.run_pod(elsewhere).await;
+    let elsewhere = daemon.run_pod(sandbox_in("elsewhere", "elsewhere")).await;
     let before = answers(&daemon).len();
     let calls = "calls cpu.allocations ; cpu.allocate $own 0";
     elsewhere.create(asks("asker", &image, ("post-create-container", calls))).await;
