@@ -75,6 +75,23 @@ async fn lists_come_as_streams_too() {
     let found = containers.message().await.unwrap().unwrap().containers;
     assert_eq!(found.iter().map(|found| &found.id).collect::<Vec<_>>(), [&container.id]);
     assert!(containers.message().await.unwrap().is_none());
+    container.start().await.unwrap();
+    container.exit().await;
+    let stats = client.stream_container_stats(cri::StreamContainerStatsRequest::default());
+    let stats = stats.await.unwrap().into_inner().message().await.unwrap().unwrap();
+    let of: Vec<_> = stats.container_stats.into_iter().filter_map(|one| one.attributes).collect();
+    assert_eq!(of.iter().map(|found| &found.id).collect::<Vec<_>>(), [&container.id]);
+    let stats = client.stream_pod_sandbox_stats(cri::StreamPodSandboxStatsRequest::default());
+    let stats = stats.await.unwrap().into_inner().message().await.unwrap().unwrap();
+    let of: Vec<_> = stats.pod_sandbox_stats.into_iter().filter_map(|one| one.attributes).collect();
+    assert_eq!(of.iter().map(|found| &found.id).collect::<Vec<_>>(), [&pod.id]);
+    let request =
+        cri::PodSandboxStatusRequest { pod_sandbox_id: pod.id.clone(), ..Default::default() };
+    let status = client.pod_sandbox_status(request).await.unwrap().into_inner();
+    let of: Vec<_> = status.containers_statuses.iter().map(|found| found.id.as_str()).collect();
+    assert_eq!(of, [container.id.as_str()]);
+    let finished = status.containers_statuses[0].finished_at;
+    assert!(0 < finished && finished < status.timestamp, "{status:?}");
     let images = daemon.images().stream_images(cri::StreamImagesRequest::default()).await;
     let images = images.unwrap().into_inner().message().await.unwrap().unwrap().images;
     assert!(images.iter().flat_map(|found| &found.repo_tags).any(|tag| tag.ends_with(&image)));

@@ -69,7 +69,8 @@ fn check_tells_what_the_example_plugins_ask_for() {
     assert_line(
         &told,
         "imports",
-        "containers.list, cpu.allocate, cpu.allocations, cpu.release, cpu.shared-pool, cpu.topology",
+        "containers.list, cpu.allocate, cpu.allocations, cpu.release, cpu.shared-pool, cpu.topology, \
+         pods.list",
     );
     assert_line(&told, "asks for fields", "resources.cpuset-cpus, updates");
     assert!(told.contains("[plugins.exclusive-cpus]\npath = \"/"), "{told}");

@@ -74,15 +74,19 @@ impl Service {
             let words = words.map(|(key, value)| (format!("{TOLD}{key}"), value.to_owned()));
             status.annotations.extend(words);
         }
-        let filter = Filter { sandbox: sandbox_id.to_owned(), ..Filter::default() };
-        let containers = self.runtime.containers(&filter);
         Some(cri::ContainerEventResponse {
             container_id: id.to_owned(),
             container_event_type: kind.into(),
             created_at: news.at,
             pod_sandbox_status,
-            containers_statuses: containers.iter().map(|found| container::status(found)).collect(),
+            containers_statuses: self.statuses_of(sandbox_id),
         })
+    }
+
+    /// Of a pod's containers, as a kubelet that follows events wants them with its sandbox.
+    pub(super) fn statuses_of(&self, sandbox_id: &str) -> Vec<cri::ContainerStatus> {
+        let filter = Filter { sandbox: sandbox_id.to_owned(), ..Filter::default() };
+        self.runtime.containers(&filter).iter().map(|found| container::status(found)).collect()
     }
 }
 

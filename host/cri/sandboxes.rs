@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::convert::{required, resources, sandbox, stats};
-use super::service::Service;
+use super::service::{Service, now};
 use super::{security, weight};
 use crate::error::{Error, Result};
 use crate::model::resources::PodResources;
@@ -58,12 +58,14 @@ impl Service {
         scope: Option<Realm>,
         request: cri::PodSandboxStatusRequest,
     ) -> Result<cri::PodSandboxStatusResponse> {
+        // Taken first: what changes meanwhile is newer than this.
+        let timestamp = now();
         let found = self.runtime.sandbox(scope, &request.pod_sandbox_id)?;
         Ok(cri::PodSandboxStatusResponse {
             status: Some(sandbox::status(&found)),
             info: if request.verbose { info(&found) } else { HashMap::new() },
-            containers_statuses: Vec::new(),
-            timestamp: 0,
+            containers_statuses: self.statuses_of(found.id.as_str()),
+            timestamp,
         })
     }
 
