@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 
 use super::flow::{Broken, Inflow, Outflow};
@@ -89,13 +89,32 @@ impl<T: Dial> Forwards<T> {
 
 /// Serves pairs until the client goes; those that are open then end with it.
 pub async fn over_spdy(
+    client: (spdy::Connection, mpsc::Receiver<spdy::Stream>),
+    target: impl Dial,
+) {
+    over_pairs(client, target, PAIRING).await;
+}
+
+/// A stream alone is reset after `pairing`.
+async fn over_pairs(
     (client, mut opened): (spdy::Connection, mpsc::Receiver<spdy::Stream>),
     target: impl Dial,
+    pairing: Duration,
 ) {
     let mut forwards = Forwards::new(target);
     let mut halves: HashMap<String, Half> = HashMap::new();
-    while let Some(stream) = opened.recv().await {
-        halves.retain(|_, half| half.came.elapsed() < PAIRING);
+    loop {
+        let oldest = halves.values().map(|half| half.came).min();
+        let next = match oldest {
+            Some(oldest) => timeout_at(oldest + pairing, opened.recv()).await.ok(),
+            None => Some(opened.recv().await),
+        };
+        halves.retain(|_, half| half.came.elapsed() < pairing);
+        let stream = match next {
+            Some(Some(stream)) => stream,
+            Some(None) => break,
+            None => continue,
+        };
         // Older clients number no requests: then the next two belong together.
         let request = stream.headers.get("requestid").unwrap_or_default().to_owned();
         let port = stream.headers.get("port").and_then(|port| port.parse().ok());
@@ -211,5 +230,35 @@ async fn send(mut from: Inflow, mut to: OwnedWriteHalf) -> Result<(), Broken> {
                 return Err(broken);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cri::streaming::spdy::{Headers, Role, start};
+
+    #[derive(Clone)]
+    struct Nobody;
+
+    impl Dial for Nobody {
+        async fn dial(&self, _: u16) -> Result<TcpStream> {
+            Err(Error::Unavailable("nobody is there".to_owned()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_half_that_stays_alone_is_reset() {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let pairing = Duration::from_millis(10);
+        let serving = tokio::spawn(over_pairs(start(far, Role::Server), Nobody, pairing));
+        let (client, _opened) = start(near, Role::Client);
+        let begun = Instant::now();
+        let headers = [("streamtype", "data"), ("port", "80"), ("requestid", "1")];
+        let mut half = client.open(Headers::new(&headers)).await.unwrap();
+        assert!(half.inflow.next().await.is_err());
+        assert!(begun.elapsed() >= pairing);
+        drop(client);
+        serving.await.unwrap();
     }
 }
