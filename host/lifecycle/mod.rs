@@ -19,6 +19,7 @@ mod plugin;
 mod processors;
 mod replies;
 mod report;
+mod supervise;
 mod thread;
 mod topology;
 pub mod trial;

@@ -169,3 +169,19 @@ async fn what_is_no_plugin_says_so_and_a_better_file_takes_its_place() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn one_that_is_late_fails_no_other_request() {
+    let plugin = Plugin {
+        settings: "do = { pre-create-container = \"wait 2100\" }",
+        more: "deadline_ms = 3000",
+        ..Plugin::default()
+    };
+    let daemon = start(&[plugin]).await;
+    let image = daemon.import("probe").await;
+    let pod = pod(&daemon).await;
+    let asked = ["one", "other"].map(|name| pod.try_create(container(name, &image)));
+    let answers = futures::future::join_all(asked).await;
+    let late: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
+    assert_eq!(late.len(), 1, "{late:#?}");
+}
