@@ -72,6 +72,10 @@ async fn metrics_are_as_described_and_measured() {
         assert_eq!(metric.label_values.len(), keys.len(), "{metric:?}");
         assert!(metric.timestamp > 0 && metric.value.is_some(), "{metric:?}");
     }
+    // On the host's network its counters are nobody's.
+    for name in keys.keys().filter(|name| !name.contains("network")) {
+        value(of(&metrics, &holding), name);
+    }
     assert_eq!(metrics.len(), 2);
     let own = metrics.iter().find(|found| found.pod_sandbox_id == pod.id).unwrap();
     assert_eq!(own.container_metrics.len(), 2, "one was never started");
@@ -115,6 +119,62 @@ async fn metrics_are_as_described_and_measured() {
 }
 
 #[tokio::test]
+async fn what_a_guest_does_is_counted_and_what_it_is_held_to_is_told() {
+    let daemon = Daemon::start().await;
+    let image = daemon.import("probe").await;
+    let pod = daemon.run_pod(sandbox("working")).await;
+    let mut config = support::container("main", &image);
+    let words = ["grow", "32", "--", "write", "/file", "x", "--", "say", "up", "--", "spin"];
+    config.args = words.map(str::to_owned).to_vec();
+    config.linux = Some(cri::LinuxContainerConfig {
+        resources: Some(cri::LinuxContainerResources {
+            cpu_period: 50_000,
+            cpu_quota: 40_000,
+            cpu_shares: 512,
+            memory_limit_in_bytes: 128 << 20,
+            memory_swap_limit_in_bytes: 128 << 20,
+            ..Default::default()
+        }),
+        ..Default::default()
+    });
+    let main = pod.run(config).await;
+    main.says("up").await;
+    let metrics = eventually_async("the guest has computed for a second", || async {
+        let metrics = listed(&daemon).await;
+        (value(of(&metrics, &main), "container_cpu_user_seconds_total") >= 1).then_some(metrics)
+    })
+    .await;
+    let own = of(&metrics, &main);
+    let labelled = |name: &str, label: &str| {
+        let with = |metric: &&cri::Metric| {
+            metric.name == name && metric.label_values.iter().any(|value| value == label)
+        };
+        own.iter().find(with).expect("it is there").value.unwrap().value
+    };
+    assert!(labelled("container_memory_failures_total", "pgfault") > 0);
+    assert!(
+        labelled("container_memory_failures_total", "pgmajfault")
+            <= labelled("container_memory_failures_total", "pgfault")
+    );
+    assert!(value(own, "container_fs_writes_total") > 0);
+    assert!(value(own, "container_processes") == 1);
+    let told = [
+        ("container_spec_cpu_period", 50_000),
+        ("container_spec_cpu_quota", 40_000),
+        ("container_spec_cpu_shares", 512),
+        ("container_spec_memory_limit_bytes", 128 << 20),
+        ("container_spec_memory_swap_limit_bytes", 0),
+        ("container_oom_events_total", 0),
+        ("container_sockets", 0),
+    ];
+    for (name, is) in told {
+        assert_eq!(value(own, name), is, "{name}");
+    }
+    let pods = &metrics.iter().find(|found| found.pod_sandbox_id == pod.id).unwrap().metrics;
+    assert!(value(pods, "container_cpu_user_seconds_total") >= 1);
+}
+
+#[tokio::test]
 async fn the_stream_tells_what_the_list_does() {
     let daemon = Daemon::start().await;
     for number in 0..3 {
@@ -152,6 +212,9 @@ async fn a_refused_growth_counts_and_the_other_realms_pods_do_not() {
     assert_eq!(exec.exit_code, 137, "{}", String::from_utf8_lossy(&exec.stderr));
     let metrics = listed(&daemon).await;
     assert!(value(of(&metrics, &main), "container_memory_failcnt") >= 1);
+    assert_eq!(value(of(&metrics, &main), "container_oom_events_total"), 1);
+    let own = metrics.iter().find(|found| found.pod_sandbox_id == pod.id).unwrap();
+    assert_eq!(value(&own.metrics, "container_oom_events_total"), 1);
     assert_eq!(value(of(&metrics, &main), "container_spec_memory_limit_bytes"), 64 << 20);
     let request = cri::ListPodSandboxMetricsRequest {};
     let agents = daemon.agent_runtime().list_pod_sandbox_metrics(request).await.unwrap();
@@ -172,6 +235,7 @@ async fn a_pods_traffic_is_its_own() {
     let words = ["serve", "0.0.0.0:8080", "1", "--", "say", "over", "--", "idle"];
     let container = running(&server, "main", &image, &words).await;
     container.says("listening").await;
+    assert_eq!(value(of(&listed(&daemon).await, &container), "container_sockets"), 1);
     let address = server.status().await.unwrap().network.unwrap().ip;
     tokio::task::spawn_blocking(move || {
         use std::io::{Read, Write};

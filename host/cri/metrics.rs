@@ -8,7 +8,7 @@ use super::service::Service;
 use crate::error::{Error, Result};
 use crate::model::sandbox::Realm;
 use crate::proto::cri;
-use crate::runtime::Filter;
+use crate::runtime::{Depth, Filter};
 
 impl Service {
     /// Of the pods that are ready; each shim is asked once for all of its.
@@ -18,7 +18,7 @@ impl Service {
     ) -> Result<Vec<cri::PodSandboxMetrics>> {
         let disk = self.runtime.disk_of_roots().await?;
         let filter = Filter { realm: scope, ..Filter::default() };
-        let usages = self.runtime.sandbox_usage(&filter).await?;
+        let usages = self.runtime.sandbox_usage(&filter, Depth::Work).await?;
         Ok(usages.iter().map(|usage| metrics::of_sandbox(usage, disk)).collect())
     }
 

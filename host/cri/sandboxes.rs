@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::model::resources::PodResources;
 use crate::model::sandbox::{Realm, Sandbox, SandboxState};
 use crate::proto::cri;
-use crate::runtime::{Filter, SandboxUsage};
+use crate::runtime::{Depth, Filter, SandboxUsage};
 use crate::telemetry::trace::describe;
 
 impl Service {
@@ -136,7 +136,7 @@ impl Service {
 
     async fn sandbox_stats(&self, filter: &Filter) -> Result<Vec<cri::PodSandboxStats>> {
         let root = &self.runtime.config().root;
-        let usages: Vec<SandboxUsage> = self.runtime.sandbox_usage(filter).await?;
+        let usages: Vec<SandboxUsage> = self.runtime.sandbox_usage(filter, Depth::Use).await?;
         Ok(usages.iter().map(|usage| stats::of_sandbox(usage, root)).collect())
     }
 }

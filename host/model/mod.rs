@@ -18,3 +18,4 @@ pub mod signal;
 pub mod sockets;
 pub mod user;
 pub mod weight;
+pub mod work;

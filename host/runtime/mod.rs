@@ -66,7 +66,7 @@ use crate::telemetry::trace;
 
 pub use crate::network::INTERFACE;
 pub use footprint::Size;
-pub use stats::{ContainerUsage, Disk, Interface, SandboxUsage, Traffic};
+pub use stats::{ContainerUsage, Depth, Disk, Interface, SandboxUsage, Traffic};
 pub use streams::{Control, Resizer, Session, Wanted};
 
 /// The core, shared by every socket. Every method that changes something is durable when it
@@ -326,8 +326,8 @@ impl Runtime {
     }
 
     /// Ready sandboxes that match.
-    pub async fn sandbox_usage(&self, filter: &Filter) -> Result<Vec<SandboxUsage>> {
-        Ok(self.usage_of_sandboxes(self.sandboxes(filter)).await)
+    pub async fn sandbox_usage(&self, filter: &Filter, depth: Depth) -> Result<Vec<SandboxUsage>> {
+        Ok(self.usage_of_sandboxes(self.sandboxes(filter), depth).await)
     }
 
     /// Where writable roots lie, and what all of them hold that have been measured.

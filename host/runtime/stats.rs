@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::model::container::{Container, ContainerState};
 use crate::model::ids::{SandboxId, ShimId};
 use crate::model::sandbox::{Sandbox, SandboxState};
+use crate::model::work::Work;
 use crate::proto::shim as wire;
 
 /// A shim that takes longer is left out of the answer.
@@ -38,8 +39,23 @@ pub struct ContainerUsage {
     pub descriptors: u32,
     /// 0 where the shim is too old to tell.
     pub descriptors_limit: u32,
+    pub processes: u32,
+    /// Of the descriptors.
+    pub sockets: u32,
+    /// Guests of it that were ended because they could not have more memory.
+    pub memory_kills: u64,
+    /// Of [`Depth::Work`] alone.
+    pub work: Work,
     /// What the writable root holds; `None` where it was not measured yet.
     pub writable: Option<Size>,
+}
+
+/// How much is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    Use,
+    /// What threads have done as well, which costs the shims more.
+    Work,
 }
 
 /// A sandbox's use, its containers' included.
@@ -51,6 +67,9 @@ pub struct SandboxUsage {
     pub memory: u64,
     /// Of a network namespace of its own, loopback left out.
     pub interfaces: Vec<Interface>,
+    /// As a container's, of all that the sandbox has or had.
+    pub memory_kills: u64,
+    pub work: Work,
     pub containers: Vec<ContainerUsage>,
 }
 
@@ -99,7 +118,7 @@ impl Runtime {
             let container_ids = running.iter().map(|container| container.id.to_string()).collect();
             let holders: BTreeSet<&SandboxId> = running.iter().map(|c| &c.sandbox).collect();
             let shims = holders.into_iter().filter_map(|id| self.records.sandbox(id)?.shim.clone());
-            let request = wire::StatsRequest { container_ids, sandboxes: false };
+            let request = wire::StatsRequest { container_ids, ..Default::default() };
             self.count(self.living(shims.collect()), request).await
         };
         self.measure(running.iter()).await;
@@ -111,11 +130,16 @@ impl Runtime {
     pub(super) async fn usage_of_sandboxes(
         &self,
         sandboxes: Vec<Arc<Sandbox>>,
+        depth: Depth,
     ) -> Vec<SandboxUsage> {
         let ready: Vec<_> =
             sandboxes.into_iter().filter(|s| s.state == SandboxState::Ready).collect();
         let shims = ready.iter().filter_map(|sandbox| sandbox.shim.clone()).collect();
-        let request = wire::StatsRequest { container_ids: Vec::new(), sandboxes: true };
+        let request = wire::StatsRequest {
+            container_ids: Vec::new(),
+            sandboxes: true,
+            work: depth == Depth::Work,
+        };
         let counted = self.count(self.living(shims), request).await;
         let held: Vec<Vec<Arc<Container>>> = {
             let index = self.records.read();
@@ -131,6 +155,8 @@ impl Runtime {
                 cpu_nanos: stats.cpu_nanos,
                 memory: stats.memory,
                 interfaces: stats.interfaces.iter().map(interface).collect(),
+                memory_kills: stats.memory_kills,
+                work: work(stats.work),
                 containers: held.iter().filter_map(|c| usage(c, &counted, &sizes)).collect(),
                 sandbox,
             })
@@ -142,7 +168,7 @@ impl Runtime {
     pub async fn stuck_threads(&self, container: &Container) -> u32 {
         let shim = self.records.sandbox(&container.sandbox).and_then(|s| s.shim.clone());
         let container_ids = vec![container.id.to_string()];
-        let request = wire::StatsRequest { container_ids, sandboxes: false };
+        let request = wire::StatsRequest { container_ids, ..Default::default() };
         let counted = self.count(self.living(shim.into_iter().collect()), request).await;
         counted.containers.get(container.id.as_str()).map_or(0, |stats| stats.stuck_threads)
     }
@@ -228,8 +254,27 @@ fn usage(
         threads: stats.threads,
         descriptors: stats.descriptors,
         descriptors_limit: stats.descriptors_limit,
+        processes: stats.processes,
+        sockets: stats.sockets,
+        memory_kills: stats.memory_kills,
+        work: work(stats.work),
         writable: sizes.get(&container.id),
     })
+}
+
+/// Zeros from a shim that is too old to tell.
+fn work(done: Option<wire::Work>) -> Work {
+    let done = done.unwrap_or_default();
+    Work {
+        user_nanos: done.user_nanos,
+        system_nanos: done.system_nanos,
+        faults: done.faults,
+        major_faults: done.major_faults,
+        reads: done.reads,
+        writes: done.writes,
+        read_bytes: done.read_bytes,
+        written_bytes: done.written_bytes,
+    }
 }
 
 fn interface(counted: &wire::Interface) -> Interface {

@@ -7,8 +7,9 @@ mod control;
 mod group;
 mod nodes;
 mod throttle;
+mod work;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use rustix::process::Pid;
@@ -22,15 +23,23 @@ pub use nodes::parse as parse_nodes;
 
 use crate::error::{Error, Result, cut};
 use crate::model::cpuset::CpuSet;
+use crate::model::work::Work;
 
-/// The threads that work for one owner, and the CPU time of those that have ended.
+/// The threads that work for one owner, and what those have done that have ended.
 #[derive(Default)]
 pub struct Threads(Mutex<Crew>);
 
 #[derive(Default)]
 struct Crew {
-    live: BTreeSet<i32>,
-    ended_nanos: u64,
+    live: BTreeMap<i32, Seen>,
+    ended: Seen,
+}
+
+/// What threads had done when they had taken so much CPU time.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    nanos: u64,
+    work: Work,
 }
 
 impl Threads {
@@ -42,20 +51,37 @@ impl Threads {
     /// As [`Threads::enter`], until [`Threads::leave`] on the same thread.
     fn add(&self) -> i32 {
         let tid = rustix::thread::gettid().as_raw_nonzero().get();
-        lock(&self.0).live.insert(tid);
+        lock(&self.0).live.insert(tid, Seen::default());
         tid
     }
 
     fn leave(&self, tid: i32) {
+        let done = work::own(tid);
         let mut crew = lock(&self.0);
-        crew.ended_nanos += thread_nanos(tid);
-        crew.live.remove(&tid);
+        let seen = crew.live.remove(&tid).unwrap_or_default();
+        crew.ended.nanos += thread_nanos(tid);
+        crew.ended.work += done.max(seen.work);
     }
 
     /// Nanoseconds of all threads, ended ones included.
     pub fn cpu_nanos(&self) -> u64 {
         let crew = lock(&self.0);
-        crew.ended_nanos + crew.live.iter().map(|&tid| thread_nanos(tid)).sum::<u64>()
+        crew.ended.nanos + crew.live.keys().map(|&tid| thread_nanos(tid)).sum::<u64>()
+    }
+
+    /// What all threads have done, ended ones included. Files of the kernel are read for those
+    /// alone that have run since this was asked last: who has not run has done nothing.
+    pub fn work(&self) -> Work {
+        let mut crew = lock(&self.0);
+        let ended = crew.ended.work;
+        let live = crew.live.iter_mut().map(|(&tid, seen)| {
+            let nanos = thread_nanos(tid);
+            if nanos > seen.nanos {
+                *seen = Seen { nanos, work: work::of(tid).max(seen.work) };
+            }
+            seen.work
+        });
+        live.chain([ended]).sum()
     }
 
     pub fn count(&self) -> usize {
@@ -63,12 +89,15 @@ impl Threads {
     }
 
     pub fn ids(&self) -> Vec<i32> {
-        lock(&self.0).live.iter().copied().collect()
+        lock(&self.0).live.keys().copied().collect()
     }
 
-    /// Keeps time that others took: their threads have ended.
-    pub fn inherit(&self, nanos: u64) {
-        lock(&self.0).ended_nanos += nanos;
+    /// Keeps what threads of `other` did: they have ended.
+    pub fn inherit(&self, other: &Self) {
+        let (nanos, work) = (other.cpu_nanos(), other.work());
+        let mut crew = lock(&self.0);
+        crew.ended.nanos += nanos;
+        crew.ended.work += work;
     }
 }
 
@@ -212,8 +241,39 @@ mod tests {
         assert_eq!(threads.count(), 0);
         let kept = threads.cpu_nanos();
         assert!(kept >= 3_000_000);
-        threads.inherit(5);
-        assert_eq!(threads.cpu_nanos(), kept + 5);
+        let heir = Threads::default();
+        heir.inherit(&threads);
+        assert_eq!((heir.cpu_nanos(), heir.work()), (kept, threads.work()));
+    }
+
+    #[test]
+    fn what_an_ended_thread_did_is_kept_and_is_no_less_than_what_was_told() {
+        let threads = Threads::default();
+        let told = std::thread::scope(|scope| {
+            let working = scope.spawn(|| {
+                let _member = threads.enter();
+                let before = threads.work();
+                spin(60_000_000);
+                let mut pages = vec![0_u8; 1 << 20];
+                pages.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+                std::hint::black_box(&pages);
+                let file = std::env::temp_dir().join(format!("work-{}", std::process::id()));
+                std::fs::write(&file, &pages).unwrap();
+                std::fs::remove_file(file).unwrap();
+                let told = threads.work();
+                // Whose time it is that the clock is asked in is for the kernel to say.
+                let nanos = |work: Work| work.user_nanos + work.system_nanos;
+                assert!(nanos(told) > nanos(before), "{told:?}");
+                assert!(told.faults >= before.faults + 256, "{told:?}");
+                assert!(told.writes > before.writes, "{told:?}");
+                told
+            });
+            working.join().unwrap()
+        });
+        let kept = threads.work();
+        assert_eq!(kept.max(told), kept);
+        assert!(kept.system_nanos + kept.user_nanos >= 60_000_000, "{kept:?}");
+        assert_eq!(threads.work(), kept);
     }
 
     #[test]

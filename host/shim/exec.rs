@@ -132,7 +132,9 @@ fn run(container: &Arc<Container>, parts: &Parts, spec: ExecSpec) -> Result<Exit
             run_loaded(&program, (container, parts), spec)
         }
         Loaded::Unlinkable(sentence) => return Err(Error::Start(sentence)),
-        Loaded::TooLarge(sentence) => ending::exit_of(Ended::OutOfMemory(sentence), SIGKILL),
+        Loaded::TooLarge(sentence) => {
+            ending::exit_of(Ended::out_of_memory(&container.ledger, sentence), SIGKILL)
+        }
     };
     if exit.reason != Reason::Completed && !exit.message.is_empty() {
         // What a main program gets in its log; a full capture drops it, and so does a client

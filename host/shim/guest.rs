@@ -150,12 +150,18 @@ impl Ended {
             return Self::Killed;
         }
         if let Some(out) = error.downcast_ref::<OutOfMemory>() {
-            return Self::OutOfMemory(out.to_string());
+            return Self::out_of_memory(ledger, out.to_string());
         }
         if error.is::<GcHeapOutOfMemory<()>>() {
-            return Self::OutOfMemory(ledger.full_heap().to_string());
+            return Self::out_of_memory(ledger, ledger.full_heap().to_string());
         }
         Self::Trapped(describe(error))
+    }
+
+    /// The shim ends a guest for memory's sake, which is counted. `why` is one sentence.
+    pub fn out_of_memory(ledger: &Ledger, why: String) -> Self {
+        ledger.memory.count_kill();
+        Self::OutOfMemory(why)
     }
 }
 
@@ -283,7 +289,7 @@ impl Program {
         let own = if self.hears() { 0 } else { self.footprint };
         let _taken = match Taken::take(context.ledger.clone(), own) {
             Ok(taken) => taken,
-            Err(refused) => return Ended::OutOfMemory(refused.to_string()),
+            Err(refused) => return Ended::out_of_memory(&context.ledger, refused.to_string()),
         };
         match &self.kind {
             Kind::P1(program) => program.run(context),

@@ -15,6 +15,7 @@ pub struct Budget {
     used: AtomicU64,
     peak: AtomicU64,
     limit: AtomicU64,
+    kills: AtomicU64,
     parent: Option<Arc<Budget>>,
 }
 
@@ -24,6 +25,7 @@ impl Budget {
             used: AtomicU64::new(0),
             peak: AtomicU64::new(0),
             limit: AtomicU64::new(limit),
+            kills: AtomicU64::new(0),
             parent: None,
         }
     }
@@ -65,6 +67,19 @@ impl Budget {
         true
     }
 
+    /// A guest has been ended because it could not take more.
+    pub fn count_kill(&self) {
+        self.kills.fetch_add(1, Ordering::Relaxed);
+        if let Some(parent) = &self.parent {
+            parent.count_kill();
+        }
+    }
+
+    /// How often that was, here and below.
+    pub fn kills(&self) -> u64 {
+        self.kills.load(Ordering::Relaxed)
+    }
+
     /// Whose limit keeps `amount` from being taken.
     fn refusal(&self, amount: u64) -> OutOfMemory {
         let limit = self.limit();
@@ -90,6 +105,8 @@ pub struct Ledger {
     pub memory: Budget,
     /// Open descriptors, sockets included.
     pub descriptors: Arc<Budget>,
+    /// Those of them that are sockets.
+    pub sockets: Arc<Budget>,
     /// Resource handles each component Store may hold.
     pub handles: u32,
     /// The last growth that was refused.
@@ -99,9 +116,11 @@ pub struct Ledger {
 
 impl Ledger {
     pub fn new(memory: Budget, descriptors: u32, handles: u32) -> Self {
+        let descriptors = Arc::new(Budget::new(u64::from(descriptors)));
         Self {
             memory,
-            descriptors: Arc::new(Budget::new(u64::from(descriptors))),
+            sockets: Arc::new(Budget::within(descriptors.clone(), u64::MAX)),
+            descriptors,
             handles,
             refused: Mutex::default(),
             refusals: AtomicU64::new(0),
@@ -122,6 +141,11 @@ impl Ledger {
     /// Takes a descriptor's place; `None` when the container has too many.
     pub fn descriptor(&self) -> Option<DescriptorPermit> {
         self.descriptors.take(1).then(|| DescriptorPermit(self.descriptors.clone()))
+    }
+
+    /// As [`Ledger::descriptor`], a socket's.
+    pub fn socket(&self) -> Option<DescriptorPermit> {
+        self.sockets.take(1).then(|| DescriptorPermit(self.sockets.clone()))
     }
 }
 

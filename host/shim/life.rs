@@ -196,7 +196,9 @@ fn follow(
         }
         Loaded::Ready(program) => run(container, &parts, (program, &start)),
         Loaded::Unlinkable(sentence) => ending::exit_of(Ended::NotStarted(sentence.clone()), 0),
-        Loaded::TooLarge(sentence) => ending::exit_of(Ended::OutOfMemory(sentence.clone()), 0),
+        Loaded::TooLarge(sentence) => {
+            ending::exit_of(Ended::out_of_memory(&container.ledger, sentence.clone()), 0)
+        }
     };
     let refusal = start.refusal(&exit);
     (exit, refusal)

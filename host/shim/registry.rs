@@ -169,7 +169,7 @@ impl Registry {
         let Ok(container) = self.container(id) else { return };
         container.stop(Stop::KILL).await;
         if lock(&self.held).containers.remove(id).is_some() {
-            container.sandbox.threads.inherit(container.control.threads.cpu_nanos());
+            container.sandbox.threads.inherit(&container.control.threads);
             container.sandbox.cpus.forget(id);
         }
         self.host.exits.acknowledge(std::iter::once(id.as_str()));

@@ -96,7 +96,7 @@ impl Resolver {
         if !self.guard.policy().may_look_up() {
             return Err(Failure::Denied);
         }
-        let permits: Option<Vec<_>> = (0..SOCKETS).map(|_| self.ledger.descriptor()).collect();
+        let permits: Option<Vec<_>> = (0..SOCKETS).map(|_| self.ledger.socket()).collect();
         let permits = permits.ok_or(Failure::Temporary)?;
         let (config, options) = configuration(&self.read_file(b"etc/resolv.conf", MOST_FILE));
         let mut builder =

@@ -1,16 +1,18 @@
 //! What containers and sandboxes use, under the names that cAdvisor gave these metrics and that
-//! dashboards ask for. A metric of cAdvisor's that nothing here measures is not described at all:
-//! guests have no page cache, swap, huge pages or load of their own, and nobody counts throttling.
+//! dashboards ask for. Guests have no page cache, swap or mapped files of their own and no device:
+//! those are there as the zeros that they are, because who asks wants to find them.
+
+mod known;
 
 use crate::model::container::{Container, ContainerState};
+use crate::model::cpu_time::{PERIOD, SHARES};
 use crate::model::sandbox::Sandbox;
+use crate::model::work::Work;
 use crate::proto::cri;
 use crate::runtime::{ContainerUsage, Disk, Interface, SandboxUsage};
 
-/// The first labels of every metric: cAdvisor's own three, and those that the kubelet's endpoint
-/// adds to them. Metrics of a pod have the name "POD" and neither image nor container, so that a
-/// sum over containers does not count twice.
-const LABELS: [&str; 6] = ["id", "name", "image", "container", "namespace", "pod"];
+pub use known::descriptors;
+use known::{Known, RECEIVED, SENT};
 
 const POD: &str = "POD";
 
@@ -19,137 +21,22 @@ const EVERY_CPU: &str = "total";
 
 const NANOS: u64 = 1_000_000_000;
 
-struct Known {
-    name: &'static str,
-    help: &'static str,
-    kind: cri::MetricType,
-    /// Besides [`LABELS`].
-    label: Option<&'static str>,
-}
-
-const fn counter(name: &'static str, help: &'static str) -> Known {
-    Known { name, help, kind: cri::MetricType::Counter, label: None }
-}
-
-const fn gauge(name: &'static str, help: &'static str) -> Known {
-    Known { name, help, kind: cri::MetricType::Gauge, label: None }
-}
-
-const fn with(label: &'static str, known: Known) -> Known {
-    Known { label: Some(label), ..known }
-}
-
-const CPU_USAGE: Known = with(
-    "cpu",
-    counter("container_cpu_usage_seconds_total", "Cumulative cpu time consumed in seconds."),
-);
-const MEMORY_USAGE: Known = gauge(
-    "container_memory_usage_bytes",
-    "Current memory usage in bytes, including all memory regardless of when it was accessed",
-);
-const MEMORY_WORKING_SET: Known =
-    gauge("container_memory_working_set_bytes", "Current working set in bytes.");
-const MEMORY_RSS: Known = gauge("container_memory_rss", "Size of RSS in bytes.");
-const MEMORY_MAX: Known =
-    gauge("container_memory_max_usage_bytes", "Maximum memory usage recorded in bytes");
-const MEMORY_FAILCNT: Known =
-    counter("container_memory_failcnt", "Number of memory usage hits limits");
-const MEMORY_LIMIT: Known =
-    gauge("container_spec_memory_limit_bytes", "Memory limit for the container.");
-const FS_USAGE: Known = gauge(
-    "container_fs_usage_bytes",
-    "Number of bytes that are consumed by the container on this filesystem.",
-);
-const FS_LIMIT: Known = gauge(
-    "container_fs_limit_bytes",
-    "Number of bytes that can be consumed by the container on this filesystem.",
-);
-const FS_INODES: Known = gauge("container_fs_inodes_total", "Number of Inodes");
-const FS_INODES_FREE: Known = gauge("container_fs_inodes_free", "Number of available Inodes");
-const LAST_SEEN: Known =
-    gauge("container_last_seen", "Last time a container was seen by the exporter");
-const START_TIME: Known = gauge(
-    "container_start_time_seconds",
-    "Start time of the container since unix epoch in seconds.",
-);
-const THREADS: Known = gauge("container_threads", "Number of threads running inside the container");
-const DESCRIPTORS: Known =
-    gauge("container_file_descriptors", "Number of open file descriptors for the container.");
-const ULIMITS: Known = with(
-    "ulimit",
-    gauge("container_ulimits_soft", "Soft ulimit values for the container root process."),
-);
-const RECEIVED: [Known; 4] = [
-    network("container_network_receive_bytes_total", "Cumulative count of bytes received"),
-    network("container_network_receive_packets_total", "Cumulative count of packets received"),
-    network(
-        "container_network_receive_errors_total",
-        "Cumulative count of errors encountered while receiving",
-    ),
-    network(
-        "container_network_receive_packets_dropped_total",
-        "Cumulative count of packets dropped while receiving",
-    ),
-];
-const SENT: [Known; 4] = [
-    network("container_network_transmit_bytes_total", "Cumulative count of bytes transmitted"),
-    network("container_network_transmit_packets_total", "Cumulative count of packets transmitted"),
-    network(
-        "container_network_transmit_errors_total",
-        "Cumulative count of errors encountered while transmitting",
-    ),
-    network(
-        "container_network_transmit_packets_dropped_total",
-        "Cumulative count of packets dropped while transmitting",
-    ),
-];
-
-const fn network(name: &'static str, help: &'static str) -> Known {
-    with("interface", counter(name, help))
-}
-
-const ALL: [&Known; 16] = [
-    &CPU_USAGE,
-    &MEMORY_USAGE,
-    &MEMORY_WORKING_SET,
-    &MEMORY_RSS,
-    &MEMORY_MAX,
-    &MEMORY_FAILCNT,
-    &MEMORY_LIMIT,
-    &FS_USAGE,
-    &FS_LIMIT,
-    &FS_INODES,
-    &FS_INODES_FREE,
-    &LAST_SEEN,
-    &START_TIME,
-    &THREADS,
-    &DESCRIPTORS,
-    &ULIMITS,
-];
-
-pub fn descriptors() -> Vec<cri::MetricDescriptor> {
-    let described = |known: &Known| cri::MetricDescriptor {
-        name: known.name.to_owned(),
-        help: known.help.to_owned(),
-        label_keys: LABELS.into_iter().chain(known.label).map(str::to_owned).collect(),
-    };
-    ALL.into_iter().chain(&RECEIVED).chain(&SENT).map(described).collect()
-}
-
 /// Of one sandbox and its running containers.
 pub fn of_sandbox(usage: &SandboxUsage, disk: Disk) -> cri::PodSandboxMetrics {
     let sandbox = &usage.sandbox;
     let mut samples = Samples::new(of_pod(sandbox), usage.timestamp);
-    samples.take_of(&CPU_USAGE, EVERY_CPU, usage.cpu_nanos / NANOS);
-    samples.take(&MEMORY_USAGE, usage.memory);
-    samples.take(&MEMORY_WORKING_SET, usage.memory);
-    samples.take(&LAST_SEEN, seconds(usage.timestamp));
-    samples.take(&START_TIME, seconds(sandbox.created_at));
+    samples.take_of(&known::CPU_USAGE, &[EVERY_CPU], usage.cpu_nanos / NANOS);
+    samples.take_times(&usage.work);
+    samples.take(&known::MEMORY_USAGE, usage.memory);
+    samples.take(&known::MEMORY_WORKING_SET, usage.memory);
+    samples.take(&known::OOM_EVENTS, usage.memory_kills);
+    samples.take(&known::LAST_SEEN, seconds(usage.timestamp));
+    samples.take(&known::START_TIME, seconds(sandbox.created_at));
     for Interface { name, received, sent } in &usage.interfaces {
         for (known, flow) in [(&RECEIVED, received), (&SENT, sent)] {
             let counted = [flow.bytes, flow.packets, flow.errors, flow.dropped];
             known.iter().zip(counted).for_each(|(known, value)| {
-                samples.take_of(known, name, value);
+                samples.take_of(known, &[name], value);
             });
         }
     }
@@ -167,28 +54,44 @@ pub fn of_sandbox(usage: &SandboxUsage, disk: Disk) -> cri::PodSandboxMetrics {
 fn of_container(usage: &ContainerUsage, sandbox: &Sandbox, disk: Disk) -> cri::ContainerMetrics {
     let container = &usage.container;
     let mut samples = Samples::new(of_one(container, sandbox), usage.timestamp);
-    samples.take_of(&CPU_USAGE, EVERY_CPU, usage.cpu_nanos / NANOS);
-    samples.take(&MEMORY_USAGE, usage.memory);
+    samples.take_of(&known::CPU_USAGE, &[EVERY_CPU], usage.cpu_nanos / NANOS);
+    samples.take_times(&usage.work);
+    samples.take(&known::MEMORY_USAGE, usage.memory);
     // Guests' memory is never page cache, so all of it is in use.
-    samples.take(&MEMORY_WORKING_SET, usage.memory);
-    samples.take(&MEMORY_RSS, usage.memory);
-    samples.take(&MEMORY_MAX, usage.memory_peak);
-    samples.take(&MEMORY_FAILCNT, usage.memory_refusals);
-    samples.take(&MEMORY_LIMIT, usage.memory_limit);
+    samples.take(&known::MEMORY_WORKING_SET, usage.memory);
+    samples.take(&known::MEMORY_RSS, usage.memory);
+    samples.take(&known::MEMORY_MAX, usage.memory_peak);
+    samples.take(&known::MEMORY_FAILCNT, usage.memory_refusals);
+    samples.take(&known::MEMORY_LIMIT, usage.memory_limit);
+    samples.take(&known::OOM_EVENTS, usage.memory_kills);
+    for (kind, faults) in [("pgfault", usage.work.faults), ("pgmajfault", usage.work.major_faults)]
+    {
+        samples.take_of(&known::MEMORY_FAILURES, &[kind, "container"], faults);
+    }
+    samples.take_applied(container);
+    samples.take_absent();
+    samples.take(&known::FS_READS, usage.work.reads);
+    samples.take(&known::FS_READ_BYTES, usage.work.read_bytes);
+    samples.take(&known::FS_WRITES, usage.work.writes);
+    samples.take(&known::FS_WRITTEN_BYTES, usage.work.written_bytes);
     if let Some(size) = usage.writable {
-        samples.take(&FS_USAGE, size.bytes);
+        samples.take(&known::FS_USAGE, size.bytes);
     }
-    samples.take(&FS_LIMIT, disk.bytes);
-    samples.take(&FS_INODES, disk.inodes);
-    samples.take(&FS_INODES_FREE, disk.inodes_free);
-    samples.take(&LAST_SEEN, seconds(usage.timestamp));
+    samples.take(&known::FS_LIMIT, disk.bytes);
+    samples.take(&known::FS_INODES, disk.inodes);
+    samples.take(&known::FS_INODES_FREE, disk.inodes_free);
+    samples.take(&known::LAST_SEEN, seconds(usage.timestamp));
     if let ContainerState::Running { started_at } = container.state {
-        samples.take(&START_TIME, seconds(started_at));
+        samples.take(&known::START_TIME, seconds(started_at));
     }
-    samples.take(&THREADS, usage.threads.into());
-    samples.take(&DESCRIPTORS, usage.descriptors.into());
+    samples.take(&known::THREADS, usage.threads.into());
+    // Nothing but memory and CPU time bounds how many threads serve a guest.
+    samples.take(&known::THREADS_MAX, 0);
+    samples.take(&known::PROCESSES, usage.processes.into());
+    samples.take(&known::SOCKETS, usage.sockets.into());
+    samples.take(&known::DESCRIPTORS, usage.descriptors.into());
     if usage.descriptors_limit > 0 {
-        samples.take_of(&ULIMITS, "max_open_files", usage.descriptors_limit.into());
+        samples.take_of(&known::ULIMITS, &["max_open_files"], usage.descriptors_limit.into());
     }
     cri::ContainerMetrics { container_id: container.id.to_string(), metrics: samples.taken }
 }
@@ -221,49 +124,51 @@ struct Samples {
 
 impl Samples {
     fn new(owner: [String; 6], at: i64) -> Self {
-        Self { owner, at, taken: Vec::with_capacity(ALL.len()) }
+        Self { owner, at, taken: Vec::with_capacity(64) }
+    }
+
+    fn take_times(&mut self, work: &Work) {
+        self.take(&known::CPU_USER, work.user_nanos / NANOS);
+        self.take(&known::CPU_SYSTEM, work.system_nanos / NANOS);
+    }
+
+    /// What the container is held to; what nobody said as Linux has it.
+    fn take_applied(&mut self, container: &Container) {
+        let said = |number: i64| u64::try_from(number).ok().filter(|&number| number > 0);
+        let applied = &container.resources;
+        self.take(&known::CPU_PERIOD, said(applied.cpu_period).unwrap_or(PERIOD));
+        self.take(&known::CPU_QUOTA, said(applied.cpu_quota).unwrap_or(0));
+        self.take(&known::CPU_SHARES, said(applied.cpu_shares).unwrap_or(SHARES));
+    }
+
+    /// What guests do not have, and what nobody holds them to.
+    fn take_absent(&mut self) {
+        let absent = [
+            &known::MEMORY_CACHE,
+            &known::MEMORY_MAPPED,
+            &known::MEMORY_SWAP,
+            &known::MEMORY_RESERVATION,
+            &known::MEMORY_SWAP_LIMIT,
+        ];
+        absent.into_iter().for_each(|known| self.take(known, 0));
+        for operation in ["Read", "Write"] {
+            self.take_of(&known::BLOCK_DEVICES, &["", "", "", operation], 0);
+        }
     }
 
     fn take(&mut self, known: &Known, value: u64) {
-        self.add(known, None, value);
+        self.take_of(known, &[], value);
     }
 
-    /// A metric with a label of its own.
-    fn take_of(&mut self, known: &Known, label: &str, value: u64) {
-        self.add(known, Some(label.to_owned()), value);
-    }
-
-    fn add(&mut self, known: &Known, label: Option<String>, value: u64) {
+    /// A metric with labels of its own.
+    fn take_of(&mut self, known: &Known, labels: &[&str], value: u64) {
+        let labels = labels.iter().map(|&label| label.to_owned());
         self.taken.push(cri::Metric {
             name: known.name.to_owned(),
             timestamp: self.at,
             metric_type: known.kind.into(),
-            label_values: self.owner.iter().cloned().chain(label).collect(),
+            label_values: self.owner.iter().cloned().chain(labels).collect(),
             value: Some(cri::UInt64Value { value }),
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn every_name_is_described_once_and_as_prometheus_wants_it() {
-        let described = descriptors();
-        let names: BTreeSet<&str> = described.iter().map(|known| known.name.as_str()).collect();
-        assert_eq!(names.len(), described.len());
-        for known in &described {
-            assert!(known.name.starts_with("container_") && !known.help.is_empty(), "{known:?}");
-            let keys: BTreeSet<&String> = known.label_keys.iter().collect();
-            assert_eq!(keys.len(), known.label_keys.len());
-        }
-        for known in ALL.into_iter().chain(&RECEIVED).chain(&SENT) {
-            let counts = known.name.ends_with("_total") && !known.name.contains("inodes");
-            let counts = counts || known.name.ends_with("failcnt");
-            assert_eq!(known.kind == cri::MetricType::Counter, counts, "{}", known.name);
-        }
     }
 }

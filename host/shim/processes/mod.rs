@@ -248,7 +248,9 @@ fn run_program(
             Err(error) => ending::exit_of(Ended::NotStarted(error.to_string()), 0),
         },
         Ok(Loaded::Unlinkable(sentence)) => ending::exit_of(Ended::NotStarted(sentence), 0),
-        Ok(Loaded::TooLarge(sentence)) => ending::exit_of(Ended::OutOfMemory(sentence), 0),
+        Ok(Loaded::TooLarge(sentence)) => {
+            ending::exit_of(Ended::out_of_memory(&container.ledger, sentence), 0)
+        }
         Err(error) => ending::exit_of(Ended::NotStarted(error.to_string()), 0),
     };
     let failed = ended.reason != Reason::Completed && !kill.is_killed();

@@ -98,6 +98,13 @@ impl Table {
         lock(&self.0).live.remove(&id);
     }
 
+    /// How many are `container`'s.
+    pub fn count(&self, container: &Container) -> usize {
+        let numbers = lock(&self.0);
+        let own = |entry: &&Entry| std::ptr::eq(entry.container.as_ptr(), container);
+        numbers.live.values().filter(own).count()
+    }
+
     pub fn all(&self) -> Vec<Info> {
         let numbers = lock(&self.0);
         let mut seen: Vec<Weak<Container>> = Vec::new();

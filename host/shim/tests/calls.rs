@@ -59,7 +59,7 @@ fn limits_change_while_the_guest_runs_and_bad_ones_change_nothing() {
             assert_eq!(error.code(), Code::InvalidArgument, "{bad}");
         }
         assert_eq!(affinity(), [last]);
-        let request = wire::StatsRequest { container_ids: vec![id.clone()], sandboxes: false };
+        let request = wire::StatsRequest { container_ids: vec![id.clone()], ..Default::default() };
         let stats = shim.client.stats(request).await.expect("tells").into_inner();
         let stats = &stats.containers[0];
         assert_eq!(stats.memory_limit, 64 << 20);
@@ -94,7 +94,7 @@ fn a_removed_container_leaves_its_cpu_time_with_the_sandbox() {
         let sandbox = shim.sandbox().await;
         let id = shim.run(&sandbox, guests::HELLO).await;
         shim.exit_of(&id).await;
-        let all = wire::StatsRequest { container_ids: Vec::new(), sandboxes: true };
+        let all = wire::StatsRequest { sandboxes: true, ..Default::default() };
         let before = shim.client.stats(all.clone()).await.expect("tells").into_inner();
         let request = wire::ContainerRequest { id };
         shim.client.remove_container(request.clone()).await.expect("removes");

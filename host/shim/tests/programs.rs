@@ -126,7 +126,8 @@ fn an_exec_over_its_time_leaves_no_thread() {
             let answer = shim.client.exec(late).await.expect("answers").into_inner();
             assert_eq!(answer.exit, None);
             assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
-            let request = wire::StatsRequest { container_ids: vec![id.clone()], sandboxes: false };
+            let request =
+                wire::StatsRequest { container_ids: vec![id.clone()], ..Default::default() };
             let stats = shim.client.stats(request).await.expect("tells").into_inner();
             assert_eq!(stats.containers[0].threads, 1, "the container's own");
         }

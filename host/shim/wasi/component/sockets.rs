@@ -26,7 +26,7 @@ impl Sockets {
         let sockets = table.iter_mut().filter(|entry| is_socket(&**entry)).count();
         self.permits.truncate(sockets);
         while self.permits.len() < sockets
-            && let Some(permit) = self.ledger.descriptor()
+            && let Some(permit) = self.ledger.socket()
         {
             self.permits.push(permit);
         }
@@ -41,7 +41,7 @@ impl Sockets {
     /// Takes a permit for a socket that is about to be made; without one it must not be.
     pub fn admit(&mut self, table: &mut ResourceTable) -> bool {
         self.count(table);
-        self.ledger.descriptor().map(|permit| self.permits.push(permit)).is_some()
+        self.ledger.socket().map(|permit| self.permits.push(permit)).is_some()
     }
 }
 

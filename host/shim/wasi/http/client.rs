@@ -81,7 +81,7 @@ impl Outgoing {
         let connecting = options.connect_timeout.unwrap_or(PATIENCE);
         let connected = timeout(connecting, self.connect(request.uri()));
         let stream = connected.await.unwrap_or(Err(Error::ConnectionTimeout))?;
-        let permit = self.ledger.descriptor().ok_or(Error::ConnectionLimitReached)?;
+        let permit = self.ledger.socket().ok_or(Error::ConnectionLimitReached)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let path = request.uri().path_and_query().cloned();
         *request.uri_mut() = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));

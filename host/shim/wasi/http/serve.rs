@@ -242,7 +242,7 @@ impl Service {
                 accepted = retry::until_ok(|| listener.accept()) => accepted,
             };
             // Over its limit the container's clients are turned away, nobody else's.
-            let Some(permit) = self.handler.state().surroundings.ledger.descriptor() else {
+            let Some(permit) = self.handler.state().surroundings.ledger.socket() else {
                 continue;
             };
             // Answers are whole pieces: none waits for the next.

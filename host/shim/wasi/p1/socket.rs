@@ -166,7 +166,7 @@ pub fn sock_accept(call: &mut Call<'_>, fd: u32, wanted: u32, to: u32) -> Result
         _ => return Err(Code::NOT_SOCKET.into()),
     };
     // Before the connection is taken off the queue: it waits there for a better time.
-    let permit = ledger.descriptor().ok_or(Code::TOO_MANY_DESCRIPTORS)?;
+    let permit = ledger.socket().ok_or(Code::TOO_MANY_DESCRIPTORS)?;
     let how = if listener.is_told.load(Ordering::Relaxed) { entry.flags } else { 0 };
     let accepted = listener.socket.patiently((kill, how, PollFlags::IN), || {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
