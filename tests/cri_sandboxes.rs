@@ -1,6 +1,6 @@
 //! RuntimeService over a real socket: the runtime itself, and pod sandboxes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::support;
 use crate::support::{Daemon, container, eventually_async, sandbox};
@@ -75,12 +75,13 @@ async fn lists_come_as_streams_too() {
     let found = containers.message().await.unwrap().unwrap().containers;
     assert_eq!(found.iter().map(|found| &found.id).collect::<Vec<_>>(), [&container.id]);
     assert!(containers.message().await.unwrap().is_none());
-    container.start().await.unwrap();
-    container.exit().await;
+    let mut config = support::container("stays", &daemon.import("probe").await);
+    config.args = ["idle"].map(str::to_owned).to_vec();
+    let stays = pod.run(config).await;
     let stats = client.stream_container_stats(cri::StreamContainerStatsRequest::default());
     let stats = stats.await.unwrap().into_inner().message().await.unwrap().unwrap();
     let of: Vec<_> = stats.container_stats.into_iter().filter_map(|one| one.attributes).collect();
-    assert_eq!(of.iter().map(|found| &found.id).collect::<Vec<_>>(), [&container.id]);
+    assert_eq!(of.iter().map(|found| &found.id).collect::<Vec<_>>(), [&stays.id]);
     let stats = client.stream_pod_sandbox_stats(cri::StreamPodSandboxStatsRequest::default());
     let stats = stats.await.unwrap().into_inner().message().await.unwrap().unwrap();
     let of: Vec<_> = stats.pod_sandbox_stats.into_iter().filter_map(|one| one.attributes).collect();
@@ -88,10 +89,10 @@ async fn lists_come_as_streams_too() {
     let request =
         cri::PodSandboxStatusRequest { pod_sandbox_id: pod.id.clone(), ..Default::default() };
     let status = client.pod_sandbox_status(request).await.unwrap().into_inner();
-    let of: Vec<_> = status.containers_statuses.iter().map(|found| found.id.as_str()).collect();
-    assert_eq!(of, [container.id.as_str()]);
-    let finished = status.containers_statuses[0].finished_at;
-    assert!(0 < finished && finished < status.timestamp, "{status:?}");
+    let of: BTreeSet<_> = status.containers_statuses.iter().map(|found| &found.id).collect();
+    assert_eq!(of, BTreeSet::from([&container.id, &stays.id]));
+    let begun = status.containers_statuses.iter().map(|found| found.started_at).max().unwrap();
+    assert!(0 < begun && begun < status.timestamp, "{status:?}");
     let images = daemon.images().stream_images(cri::StreamImagesRequest::default()).await;
     let images = images.unwrap().into_inner().message().await.unwrap().unwrap().images;
     assert!(images.iter().flat_map(|found| &found.repo_tags).any(|tag| tag.ends_with(&image)));
