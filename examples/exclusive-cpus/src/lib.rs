@@ -117,10 +117,10 @@ fn others_move(pod: &Pod, container: &Container) -> Result<Vec<Update>> {
 /// meanwhile is no failure.
 fn move_the_others(realm: Realm, pods: &[Pod], containers: &[Container]) -> Result<Vec<Update>> {
     let (pool, owned) = (cpu::shared_pool()?, cpu::allocations());
-    let is_of_realm = |id: &str| pods.iter().any(|pod| pod.id == id && pod.realm == realm);
+    let is_elsewhere = |id: &str| pods.iter().any(|pod| pod.id == id && pod.realm != realm);
     let shares = |container: &&Container| {
         !ended(container)
-            && is_of_realm(&container.pod_id)
+            && !is_elsewhere(&container.pod_id)
             && !owned.contains_key(&container.id)
             && container.resources.cpuset_cpus != pool
     };

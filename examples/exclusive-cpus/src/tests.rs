@@ -14,7 +14,12 @@ fn cpus(text: &str) -> CpuSet {
 fn a_container_gets_whole_cores_and_the_shared_ones_leave_them() {
     let shared_pod = testing::pod("shared");
     let shared = testing::container(&shared_pod, "app").running();
+    let mut agents = testing::pod("agents");
+    agents.realm = Realm::Agent;
+    // Of other CPUs than these.
+    let elsewhere = testing::container(&agents, "app").running();
     let node = Node::new().cpus(8).pod(&shared_pod).container(&shared);
+    let node = node.pod(&agents).container(&elsewhere);
     let pod = asking("own", "2");
     let container = testing::container(&pod, "app");
 
