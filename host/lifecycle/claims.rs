@@ -135,10 +135,8 @@ impl Claims {
     pub fn release(&self, plugin: &str, container: &str) -> Result<()> {
         match self.of(container) {
             Some(other) if other.plugin != plugin => Err(of_other(container, &other)),
-            held => {
-                if held.is_some() {
-                    self.give_back(container);
-                }
+            _ => {
+                self.give_back(container);
                 Ok(())
             }
         }

@@ -125,14 +125,16 @@ async fn a_plugin_that_spins_does_not_delay_pods_that_it_does_not_see() {
     }
 }
 
+/// A node whose plugin takes at one hook most of its time: two calls at once are too many.
+async fn slow_at(hook: &str) -> Daemon {
+    let settings = format!("do = {{ {hook} = \"work 2100\" }}");
+    let more = "deadline_ms = 3000";
+    start(&[Plugin { settings: &settings, more, ..Plugin::default() }]).await
+}
+
 #[tokio::test]
 async fn a_requests_time_runs_while_the_plugin_answers_another() {
-    let plugin = Plugin {
-        settings: "do = { update-pod-sandbox = \"wait 2100\" }",
-        more: "deadline_ms = 3000",
-        ..Plugin::default()
-    };
-    let daemon = start(&[plugin]).await;
+    let daemon = slow_at("update-pod-sandbox").await;
     let pods = [daemon.run_pod(sandbox("one")).await, daemon.run_pod(sandbox("other")).await];
     let asked = pods.each_ref().map(|pod| pod_resources::update(pod, None, None));
     let answers = futures::future::join_all(asked).await;
@@ -172,12 +174,7 @@ async fn what_is_no_plugin_says_so_and_a_better_file_takes_its_place() {
 
 #[tokio::test]
 async fn one_that_is_late_fails_no_other_request() {
-    let plugin = Plugin {
-        settings: "do = { pre-create-container = \"wait 2100\" }",
-        more: "deadline_ms = 3000",
-        ..Plugin::default()
-    };
-    let daemon = start(&[plugin]).await;
+    let daemon = slow_at("pre-create-container").await;
     let image = daemon.import("probe").await;
     let pod = pod(&daemon).await;
     let asked = ["one", "other"].map(|name| pod.try_create(container(name, &image)));

@@ -6,6 +6,7 @@ mod calls;
 mod garbage;
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use wasmpod_guest::*;
 
@@ -56,10 +57,13 @@ impl Probe {
                 std::hint::spin_loop();
             },
             ["sleep"] => loop {
-                std::thread::sleep(std::time::Duration::from_secs(3600));
+                std::thread::sleep(Duration::from_secs(3600));
             },
-            ["wait", millis] => {
-                std::thread::sleep(std::time::Duration::from_millis(millis.parse()?));
+            ["work", millis] => {
+                let (begun, time) = (Instant::now(), Duration::from_millis(millis.parse()?));
+                while begun.elapsed() < time {
+                    pods::list();
+                }
                 Ok(Adjustment::new())
             }
             ["recurse"] => Ok(Adjustment::new().env("DEPTH", deeper(1).to_string())),
